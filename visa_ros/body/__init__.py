@@ -1,0 +1,1 @@
+"""The parametric body that poses and avatars are expressed on."""

@@ -1,0 +1,1 @@
+"""Camera image to OperatorPose."""

@@ -1,0 +1,1 @@
+"""ShadedFrame to a screen: web page, window, video file."""

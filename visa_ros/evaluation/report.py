@@ -1,0 +1,88 @@
+"""Tables of figures with the machine and versions that they were measured on."""
+from __future__ import annotations
+
+import json
+import os
+import platform
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+_PACKAGES = ('numpy', 'torch', 'mediapipe', 'opencv-contrib-python', 'gsplat', 'ros-jazzy-rclpy')
+
+
+def quantiles_ms(seconds: ArrayLike) -> dict[str, float]:
+    """Return median, p95 and p99 of durations in seconds, as milliseconds."""
+    p50, p95, p99 = np.percentile(np.asarray(seconds, float) * 1e3, (50, 95, 99))
+    return {'p50_ms': round(p50, 2), 'p95_ms': round(p95, 2), 'p99_ms': round(p99, 2)}
+
+
+def machine() -> dict[str, Any]:
+    """Describe processor, load and versions."""
+    packages = {}
+    for name in _PACKAGES:
+        try:
+            packages[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    model = next((line.split(':', 1)[1].strip() for line in
+                  Path('/proc/cpuinfo').read_text().splitlines()
+                  if line.startswith('model name')), platform.processor())
+    return {'processor': model, 'cores': len(os.sched_getaffinity(0)),
+            'load_1min': round(os.getloadavg()[0], 2), 'python': platform.python_version(),
+            'packages': packages}
+
+
+@dataclass
+class Report:
+    """
+    One measurement's result.
+
+    Attributes
+    ----------
+    title : str
+        What was measured, on what.
+    rows : list of dict
+        The table; the keys of the first row are its columns.
+    notes : list of str
+        What a reader must know to trust the figures.
+
+    """
+
+    title: str
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def print(self) -> None:
+        """Print the table to the terminal."""
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table(title=self.title, title_justify='left')
+        columns = list(dict.fromkeys(key for row in self.rows for key in row))
+        for column in columns:
+            table.add_column(column, justify='left' if column == columns[0] else 'right')
+        for row in self.rows:
+            table.add_row(*(_cell(row.get(column, '')) for column in columns))
+        console = Console()
+        console.print(table)
+        about = machine()
+        console.print(f'{about["processor"]}, {about["cores"]} cores, load {about["load_1min"]}')
+        for note in self.notes:
+            console.print(f'- {note}')
+
+    def write(self, path: Path) -> None:
+        """Write title, rows, notes, machine and time as JSON."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({
+            'title': self.title, 'measured_at': datetime.now(UTC).isoformat(timespec='seconds'),
+            'machine': machine(), 'rows': self.rows, 'notes': self.notes}, indent=1) + '\n')
+
+
+def _cell(value: Any) -> str:
+    return f'{value:.4g}' if isinstance(value, float) else str(value)

@@ -1,0 +1,1 @@
+"""GaussianAvatar and OperatorPose to CoarseFrame."""
