@@ -13,7 +13,7 @@ def main() -> None:
     commands = parser.add_subparsers(dest='name', required=True)
     for name in MEASUREMENTS:
         module = import_module(f'visa_ros.evaluation.{name}')
-        command = commands.add_parser(name, help=module.__doc__.splitlines()[0])
+        command = commands.add_parser(name, help=str(module.__doc__).splitlines()[0])
         command.add_argument('--json', type=Path, default=Path('out') / f'{name}.json',
                              help='where the figures are written (default: %(default)s)')
         module.add_arguments(command)
