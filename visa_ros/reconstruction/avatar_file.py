@@ -1,0 +1,291 @@
+"""
+The avatar as one block of bytes (a ``.visa`` file, the body of the GaussianAvatar message).
+
+Layout: ``b'VISA'``, version (uint16), reserved (uint16), SHA-256 of the payload, payload; little
+endian.  The payload is a safetensors file: raw arrays and a JSON header, nothing that runs when it
+is read.  Attributes are float16 where that is far below what can be seen (65k Gaussians: 3 MB).
+"""
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save as save_tensors
+
+from visa_ros.cache import write_atomically
+from visa_ros.conventions import BLENDSHAPES, JOINTS, PARTS
+from visa_ros.errors import AvatarError, ResourceError
+from visa_ros.types import Camera, Consent, GaussianAvatar, OperatorPose
+
+T = TypeVar('T')
+
+VERSION = 1
+MAX_BYTES = 64 * 2**20
+MAX_GAUSSIANS = 1_000_000
+_MAGIC = b'VISA'
+_HEADER = struct.Struct('<4sHH32s')
+
+# Tensor -> (dtype, shape); N Gaussians, B shape coefficients, F features.  The first barycentric
+# is left out: it is one minus the others, so that skin weights sum to one whatever is rounded.
+_TENSORS: dict[str, tuple[str, Any]] = {
+    'betas': ('float32', 'B'),
+    'triangles': ('int32', 'N'),
+    'barycentrics_12': ('float16', 'N2'),
+    'means': ('float32', 'N3'),
+    'quats': ('float16', 'N4'),
+    'scales': ('float16', 'N3'),
+    'opacities': ('float16', 'N'),
+    'colors': ('float16', 'N3'),
+    'features': ('float16', 'NF'),
+    'camera.K': ('float32', '33'),
+    'pose.joint_rotations': ('float32', (len(JOINTS), 3)),
+    'pose.translation': ('float32', '3'),
+    'pose.blendshapes': ('float32', (len(BLENDSHAPES),)),
+    'pose.confidence': ('float32', (len(PARTS),)),
+}
+
+
+def encode(avatar: GaussianAvatar) -> bytes:
+    """
+    Return the avatar as bytes; the same avatar gives the same bytes.
+
+    Raises
+    ------
+    AvatarError
+        The avatar breaks a rule that ``decode`` checks.
+
+    """
+    pose, camera, consent = avatar.portrait_pose, avatar.camera, avatar.consent
+    values = {
+        'betas': avatar.betas, 'triangles': avatar.triangles,
+        'barycentrics_12': avatar.barycentrics[:, 1:], 'means': avatar.means,
+        'quats': avatar.quats, 'scales': avatar.scales, 'opacities': avatar.opacities,
+        'colors': avatar.colors, 'features': avatar.features, 'camera.K': camera.K,
+        'pose.joint_rotations': pose.joint_rotations, 'pose.translation': pose.translation,
+        'pose.blendshapes': pose.blendshapes, 'pose.confidence': pose.confidence,
+    }
+    tensors = {name: np.ascontiguousarray(value, _TENSORS[name][0])
+               for name, value in values.items()}
+    about = {
+        'body_model': avatar.body_model,
+        'camera': {'width': camera.width, 'height': camera.height},
+        'pose': {'stamp_ns': pose.stamp_ns, 'frame_id': pose.frame_id,
+                 'operator_id': pose.operator_id},
+        'consent': {'operator_id': consent.operator_id, 'granted_by': consent.granted_by,
+                    'granted_at_ns': consent.granted_at_ns, 'statement': consent.statement},
+    }
+    _check_tensors(tensors)
+    payload = save_tensors(tensors, {'avatar': json.dumps(about, sort_keys=True)})
+    return _HEADER.pack(_MAGIC, VERSION, 0, hashlib.sha256(payload).digest()) + payload
+
+
+def decode(data: bytes) -> GaussianAvatar:
+    """
+    Return the avatar in a block of bytes, after checking all of it.
+
+    Size, magic, version and hash are checked before anything is parsed; then types, shapes and
+    ranges.  Whether the triangles exist in the body is checked where the body is known
+    (``AvatarSkinning``).
+
+    Raises
+    ------
+    AvatarError
+        The block is not an avatar, is damaged, or is of another version.
+
+    """
+    if len(data) > MAX_BYTES:
+        raise AvatarError(f'the avatar has {len(data)} bytes, more than the {MAX_BYTES} allowed; '
+                          'build it again with fewer Gaussians')
+    if len(data) < _HEADER.size or data[:4] != _MAGIC:
+        raise AvatarError('this is not a .visa avatar (it does not begin with VISA); build one '
+                          'with visa_ros.reconstruction')
+    _, version, _, digest = _HEADER.unpack_from(data)
+    if version != VERSION:
+        raise AvatarError(f'the avatar has format version {version}, this package reads '
+                          f'{VERSION}; build the avatar again from its portrait')
+    payload = bytes(data[_HEADER.size:])
+    if hashlib.sha256(payload).digest() != digest:
+        raise AvatarError('the avatar is damaged (its SHA-256 does not match); copy it again')
+    try:
+        tensors = load_tensors(payload)
+        about = _metadata(payload)
+    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise AvatarError(f'the avatar cannot be parsed ({error}); build it again') from error
+    _check_tensors(tensors)
+    return _assemble(tensors, about)
+
+
+def save(avatar: GaussianAvatar, path: Path) -> None:
+    """
+    Write the avatar to a file.
+
+    Raises
+    ------
+    AvatarError
+        The avatar breaks a rule that ``decode`` checks.
+    ResourceError
+        The folder refuses.
+
+    """
+    write_atomically(path, encode(avatar))
+
+
+def load(path: Path) -> GaussianAvatar:
+    """
+    Read an avatar from a file.
+
+    Raises
+    ------
+    AvatarError
+        See ``decode``.
+    ResourceError
+        The file cannot be read.
+
+    """
+    try:
+        with path.open('rb') as file:
+            data = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise ResourceError(f'cannot read the avatar {path} ({error.strerror})') from error
+    try:
+        return decode(data)
+    except AvatarError as error:
+        raise AvatarError(f'{path}: {error}') from error
+
+
+def avatar_id(data: bytes) -> str:
+    """Return the name of an encoded avatar: the SHA-256 of its bytes, hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def _metadata(payload: bytes) -> dict:
+    # safetensors: a uint64 with the length of the JSON header, then the header.
+    length = int.from_bytes(payload[:8], 'little')
+    return json.loads(json.loads(payload[8:8 + length])['__metadata__']['avatar'])
+
+
+def _check_tensors(tensors: dict[str, np.ndarray]) -> None:
+    """Check names, dtypes, shapes and ranges."""
+    if tensors.keys() != _TENSORS.keys():
+        names = ', '.join(sorted(tensors.keys() ^ _TENSORS.keys()))
+        raise AvatarError(f'avatar fields missing or unknown: {names}; build it again')
+    sizes: dict[str, int] = {}
+    for name, (dtype, shape) in _TENSORS.items():
+        value = tensors[name]
+        expected = tuple(
+            axis if isinstance(axis, int) else int(axis) if axis.isdigit()
+            else sizes.setdefault(axis, value.shape[i] if i < value.ndim else -1)
+            for i, axis in enumerate(shape))
+        if value.dtype != dtype or value.shape != expected:
+            raise AvatarError(f'avatar field {name} must be {dtype} {expected}, got '
+                              f'{value.dtype} {value.shape}; build it again')
+        if value.dtype.kind == 'f' and not np.isfinite(value).all():
+            raise AvatarError(f'avatar field {name} holds NaN or infinity; build it again')
+    if not 0 < sizes['N'] <= MAX_GAUSSIANS:
+        raise AvatarError(f'the avatar has {sizes["N"]} Gaussians; 1 to {MAX_GAUSSIANS} allowed')
+    rest = tensors['barycentrics_12'].astype(np.float32)
+    K = tensors['camera.K']
+    rules = {
+        'triangles: indices are not negative': tensors['triangles'].min() >= 0,
+        'barycentrics: inside the triangle': (rest >= 0).all() and (rest.sum(1) <= 1.001).all(),
+        'means: within 10 m': np.abs(tensors['means']).max() <= 10,
+        'quats: unit length': np.abs(
+            np.linalg.norm(tensors['quats'].astype(np.float32), axis=1) - 1).max() <= 0.01,
+        'scales: above 0, at most 1 m': (
+            tensors['scales'].min() > 0 and tensors['scales'].max() <= 1),
+        'opacities: in [0, 1]': _in_unit(tensors['opacities']),
+        'colors: in [0, 1]': _in_unit(tensors['colors']),
+        'pose.blendshapes: in [0, 1]': _in_unit(tensors['pose.blendshapes']),
+        'camera.K: positive focal lengths and a last row of 0 0 1': (
+            K[0, 0] > 0 and K[1, 1] > 0 and (K[2] == (0, 0, 1)).all()),
+    }
+    for rule, holds in rules.items():
+        if not holds:
+            raise AvatarError(f'the avatar breaks a rule ({rule}); build it again')
+
+
+def _in_unit(values: np.ndarray) -> bool:
+    return bool(values.min() >= 0 and values.max() <= 1)
+
+
+def _assemble(tensors: dict[str, np.ndarray], about: dict) -> GaussianAvatar:
+    values: dict[str, Any] = {
+        name: tensor.astype(np.float32) if tensor.dtype == np.float16 else tensor
+        for name, tensor in tensors.items()}
+    rest = values['barycentrics_12']
+    first = np.maximum(1 - rest.sum(1, keepdims=True), 0)
+    try:
+        size, pose, consent = about['camera'], about['pose'], about['consent']
+        return GaussianAvatar(
+            body_model=_typed(about['body_model'], str),
+            betas=values['betas'],
+            triangles=values['triangles'],
+            barycentrics=np.concatenate([first, rest], 1),
+            means=values['means'],
+            quats=values['quats'] / np.linalg.norm(values['quats'], axis=1, keepdims=True),
+            scales=values['scales'],
+            opacities=values['opacities'],
+            colors=values['colors'],
+            features=values['features'],
+            camera=Camera(values['camera.K'], _side(size['width']), _side(size['height'])),
+            portrait_pose=OperatorPose(
+                values['pose.joint_rotations'], values['pose.translation'],
+                values['pose.blendshapes'], values['pose.confidence'],
+                _typed(pose['stamp_ns'], int), _typed(pose['frame_id'], str),
+                _typed(pose['operator_id'], str)),
+            consent=Consent(
+                _typed(consent['operator_id'], str), _typed(consent['granted_by'], str),
+                _typed(consent['granted_at_ns'], int), _typed(consent['statement'], str)),
+        )
+    except (KeyError, TypeError) as error:
+        raise AvatarError(f'the avatar header lacks or garbles {error}; build it again') from error
+
+
+def _typed(value: object, kind: type[T]) -> T:
+    if not isinstance(value, kind):
+        raise TypeError(f'{value!r}, which is not {kind.__name__}')
+    return value
+
+
+def _side(value: object) -> int:
+    if not 0 < _typed(value, int) <= 16384:
+        raise TypeError(f'{value!r}, which is not an image size')
+    return _typed(value, int)
+
+
+def export_ply(avatar: GaussianAvatar, path: Path) -> None:
+    """
+    Write the rest pose in the PLY layout that Gaussian splat viewers read.
+
+    Field names and encodings as in the reference code of 3D Gaussian Splatting (Kerbl et al.
+    2023): ``f_dc = (rgb - 0.5) / C0`` with the spherical harmonic ``C0 = 1 / (2 sqrt(pi))``,
+    logit opacity, log scales, rotation wxyz.
+
+    Raises
+    ------
+    ResourceError
+        The folder refuses.
+
+    """
+    opacities = np.clip(avatar.opacities, 1e-4, 1 - 1e-4)
+    c0 = 0.5 / np.sqrt(np.pi)
+    columns = {
+        ('x', 'y', 'z'): avatar.means,
+        ('nx', 'ny', 'nz'): np.zeros_like(avatar.means),
+        ('f_dc_0', 'f_dc_1', 'f_dc_2'): (avatar.colors - 0.5) / c0,
+        ('opacity',): np.log(opacities / (1 - opacities))[:, None],
+        ('scale_0', 'scale_1', 'scale_2'): np.log(avatar.scales),
+        ('rot_0', 'rot_1', 'rot_2', 'rot_3'): avatar.quats,
+    }
+    names = [name for group in columns for name in group]
+    header = '\n'.join([
+        'ply', 'format binary_little_endian 1.0', f'element vertex {len(avatar)}',
+        *(f'property float {name}' for name in names), 'end_header', ''])
+    table = np.concatenate(list(columns.values()), 1).astype('<f4')
+    write_atomically(path, header.encode('ascii') + table.tobytes())
