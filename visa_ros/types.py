@@ -6,7 +6,7 @@ outlive the next frame of a stage that reuses its buffers says so (``copy``).
 """
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 import numpy as np
@@ -104,6 +104,11 @@ class OperatorPose:
             'confidence': np.zeros(len(PARTS), np.float32),
         }
         return cls(**(fields | values))
+
+    def unseen(self, image: CameraImage) -> OperatorPose:
+        """Return this pose held, saying that nobody was seen in ``image``."""
+        return replace(self, confidence=np.zeros_like(self.confidence), stamp_ns=image.stamp_ns,
+                       frame_id=image.frame_id)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,159 @@
+"""Between this package's types and ROS messages: the only place that knows both."""
+from __future__ import annotations
+
+from array import array
+
+import numpy as np
+from builtin_interfaces.msg import Time
+from sensor_msgs.msg import CompressedImage, Image, PointCloud2, PointField
+from std_msgs.msg import Header
+
+from visa_ros.capture.encodings import decode_compressed, decode_image
+from visa_ros.conventions import JOINTS
+from visa_ros.errors import AvatarError
+from visa_ros.msg import GaussianAvatar as GaussianAvatarMsg
+from visa_ros.msg import OperatorPose as OperatorPoseMsg
+from visa_ros.reconstruction import avatar_file
+from visa_ros.types import CameraImage, Float32, GaussianAvatar, OperatorPose, UInt8
+
+_NS = 1_000_000_000
+
+
+def stamp_to_msg(stamp_ns: int) -> Time:
+    """Return nanoseconds since the epoch as a message."""
+    return Time(sec=stamp_ns // _NS, nanosec=stamp_ns % _NS)
+
+
+def stamp_from_msg(stamp: Time) -> int:
+    """Return a message's time as nanoseconds since the epoch."""
+    return stamp.sec * _NS + stamp.nanosec
+
+
+def header(stamp_ns: int, frame_id: str) -> Header:
+    """Return a header."""
+    return Header(stamp=stamp_to_msg(stamp_ns), frame_id=frame_id)
+
+
+class ImageMessage:
+    """An rgb8 Image message whose buffer is kept: filling it copies once and allocates nothing."""
+
+    def __init__(self) -> None:
+        self._msg = Image(encoding='rgb8')
+        self._pixels = np.empty(0, np.uint8)
+
+    def fill(self, rgb: UInt8, stamp_ns: int, frame_id: str) -> Image:
+        """Return the message holding this (H, W, 3) picture; valid until the next call."""
+        height, width = rgb.shape[:2]
+        if len(self._pixels) != rgb.size:
+            # rclpy takes an array.array as it is; any other sequence costs 20 ms or more here.
+            data = array('B', bytes(rgb.size))
+            self._pixels = np.frombuffer(data, np.uint8)
+            self._msg.data = data
+            self._msg.height, self._msg.width, self._msg.step = height, width, 3 * width
+        self._pixels.reshape(rgb.shape)[:] = rgb
+        self._msg.header = header(stamp_ns, frame_id)
+        return self._msg
+
+
+def image_from_msg(msg: Image) -> CameraImage:
+    """
+    Return a camera image; rgb8 without padding is not copied.
+
+    Raises
+    ------
+    ImageError
+        Unknown encoding, or sizes that do not fit the data.
+
+    """
+    rgb = decode_image(msg.encoding, msg.width, msg.height, msg.step,
+                       np.frombuffer(msg.data, np.uint8))
+    return CameraImage(rgb, stamp_from_msg(msg.header.stamp), msg.header.frame_id)
+
+
+def image_from_compressed_msg(msg: CompressedImage) -> CameraImage:
+    """
+    Return a camera image from JPEG or PNG.
+
+    Raises
+    ------
+    ImageError
+        The data cannot be decoded.
+
+    """
+    return CameraImage(decode_compressed(np.frombuffer(msg.data, np.uint8)),
+                       stamp_from_msg(msg.header.stamp), msg.header.frame_id)
+
+
+def compressed_to_msg(jpeg: bytes, stamp_ns: int, frame_id: str) -> CompressedImage:
+    """Return a JPEG as a message, with image_transport's format string."""
+    return CompressedImage(header=header(stamp_ns, frame_id), data=array('B', jpeg),
+                           format='rgb8; jpeg compressed bgr8')
+
+
+def pose_to_msg(pose: OperatorPose) -> OperatorPoseMsg:
+    """Return the pose as a message."""
+    return OperatorPoseMsg(
+        header=header(pose.stamp_ns, pose.frame_id), operator_id=pose.operator_id,
+        joint_rotations=pose.joint_rotations.astype(np.float32).reshape(-1),
+        translation=pose.translation.astype(np.float32),
+        blendshapes=np.rint(np.clip(pose.blendshapes, 0, 1) * 255).astype(np.uint8),
+        confidence=pose.confidence.astype(np.float32))
+
+
+def pose_from_msg(msg: OperatorPoseMsg) -> OperatorPose:
+    """
+    Return the message's pose.
+
+    Raises
+    ------
+    PoseError
+        It holds NaN or infinity.
+
+    """
+    return OperatorPose(
+        joint_rotations=np.asarray(msg.joint_rotations, np.float32).reshape(len(JOINTS), 3),
+        translation=np.asarray(msg.translation, np.float32),
+        blendshapes=np.asarray(msg.blendshapes, np.float32) / np.float32(255),
+        confidence=np.clip(np.asarray(msg.confidence, np.float32), 0, 1),
+        stamp_ns=stamp_from_msg(msg.header.stamp), frame_id=msg.header.frame_id,
+        operator_id=msg.operator_id)
+
+
+def avatar_to_msg(avatar: GaussianAvatar, stamp_ns: int) -> GaussianAvatarMsg:
+    """Return the avatar as a message."""
+    data = avatar_file.encode(avatar)
+    return GaussianAvatarMsg(
+        header=header(stamp_ns, avatar.portrait_pose.frame_id),
+        avatar_id=avatar_file.avatar_id(data), body_model=avatar.body_model,
+        operator_id=avatar.consent.operator_id, data=array('B', data))
+
+
+def avatar_from_msg(msg: GaussianAvatarMsg) -> GaussianAvatar:
+    """
+    Return the message's avatar.
+
+    Raises
+    ------
+    AvatarError
+        The block is damaged, or is not the one that ``avatar_id`` names.
+
+    """
+    data = bytes(msg.data)
+    if avatar_file.avatar_id(data) != msg.avatar_id:
+        raise AvatarError(f'the avatar block received is not the one named {msg.avatar_id[:12]}: '
+                          'its SHA-256 differs; publish it again')
+    return avatar_file.decode(data)
+
+
+def points_to_msg(points: Float32, colors: Float32, stamp_ns: int, frame_id: str) -> PointCloud2:
+    """Return (N, 3) points in metres with (N, 3) sRGB colours in [0, 1] as a cloud for rviz."""
+    rgb = np.rint(np.clip(colors, 0, 1) * 255).astype(np.uint32)
+    packed = np.empty((len(points), 4), np.float32)
+    packed[:, :3] = points
+    packed[:, 3] = (rgb[:, 0] << 16 | rgb[:, 1] << 8 | rgb[:, 2]).view(np.float32)
+    fields = [PointField(name=name, offset=4 * index, datatype=PointField.FLOAT32, count=1)
+              for index, name in enumerate(('x', 'y', 'z', 'rgb'))]
+    return PointCloud2(header=header(stamp_ns, frame_id), height=1, width=len(points),
+                       fields=fields, is_bigendian=False, point_step=16,
+                       row_step=16 * len(points), data=array('B', packed.tobytes()),
+                       is_dense=True)

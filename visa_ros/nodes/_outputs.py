@@ -1,0 +1,137 @@
+"""What the nodes publish of poses and frames; each topic only while somebody listens."""
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from geometry_msgs.msg import Point, TransformStamped
+from rclpy.node import Node
+from scipy.spatial.transform import Rotation
+from sensor_msgs.msg import CompressedImage, Image, PointCloud2
+from std_msgs.msg import ColorRGBA
+from visualization_msgs.msg import Marker, MarkerArray
+
+from visa_ros._optional import available, require
+from visa_ros.body.kinematics import joint_transforms
+from visa_ros.body.model import load_body_model
+from visa_ros.conventions import JOINT_INDEX, JOINT_PARENTS
+from visa_ros.msg import FrameTiming
+from visa_ros.msg import OperatorPose as OperatorPoseMsg
+from visa_ros.nodes._conversions import (
+    ImageMessage,
+    compressed_to_msg,
+    header,
+    points_to_msg,
+    pose_to_msg,
+)
+from visa_ros.nodes._qos import STREAM_OUT
+from visa_ros.timing import StageTimes
+from visa_ros.types import CoarseFrame, Float32, OperatorPose
+
+# Columns: REP-155's body axes (x forward, y left, z up) in the body frame (x left, y up, z
+# forward).
+_R_BODY_REP155 = np.array([[0, 1, 0], [0, 0, 1], [1, 0, 0]], np.float32)
+_BONES = [(joint, parent) for joint, parent in enumerate(JOINT_PARENTS) if parent >= 0]
+_JPEG_QUALITY = 85
+
+
+class PoseOutputs:
+    """
+    Publish operator poses: the message, a skeleton for rviz, and TF where tf2_ros exists.
+
+    Parameters
+    ----------
+    node : Node
+        Topics are relative to its namespace: ``operator_pose``, ``skeleton``.
+
+    """
+
+    def __init__(self, node: Node) -> None:
+        self._pose = node.create_publisher(OperatorPoseMsg, 'operator_pose', STREAM_OUT)
+        self._skeleton = node.create_publisher(MarkerArray, 'skeleton', STREAM_OUT)
+        self._model = load_body_model()
+        _, self._joints = self._model.shaped(np.zeros(self._model.betas_count, np.float32))
+        self._tf = (require('tf2_ros').TransformBroadcaster(node)
+                    if available('tf2_ros') else None)
+
+    def publish(self, pose: OperatorPose) -> None:
+        """Publish one pose."""
+        self._pose.publish(pose_to_msg(pose))
+        skeleton_wanted = self._skeleton.get_subscription_count() > 0
+        if not (skeleton_wanted or self._tf) or not pose.confidence.any():
+            return
+        transforms = joint_transforms(
+            self._model, self._joints, pose.joint_rotations, pose.translation)
+        positions = np.einsum('jab,jb->ja', transforms[:, :, :3], self._joints)
+        positions += transforms[:, :, 3]
+        if skeleton_wanted:
+            self._skeleton.publish(MarkerArray(markers=[_skeleton_marker(pose, positions)]))
+        if self._tf:
+            self._tf.sendTransform([
+                _transform(pose, f'{name}_{pose.operator_id}', positions[JOINT_INDEX[joint]],
+                           transforms[JOINT_INDEX[joint], :, :3]
+                           @ self._model.rest_alignment[JOINT_INDEX[joint]].T)
+                for name, joint in (('body', 'pelvis'), ('head', 'head'))])
+
+
+class FrameOutputs:
+    """
+    Publish drawn frames: picture (raw and JPEG), timing, and the Gaussians as points.
+
+    Parameters
+    ----------
+    node : Node
+        Topics: ``coarse/image``, ``coarse/image/compressed``, ``avatar/points``,
+        ``frame_timing``.
+
+    """
+
+    def __init__(self, node: Node) -> None:
+        self._image = node.create_publisher(Image, 'coarse/image', STREAM_OUT)
+        self._jpeg = node.create_publisher(CompressedImage, 'coarse/image/compressed', STREAM_OUT)
+        self._points = node.create_publisher(PointCloud2, 'avatar/points', STREAM_OUT)
+        self._timing = node.create_publisher(FrameTiming, 'frame_timing', STREAM_OUT)
+        self._message = ImageMessage()
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anybody listens to a picture or to the points."""
+        return any(publisher.get_subscription_count() > 0
+                   for publisher in (self._image, self._jpeg, self._points))
+
+    def publish(self, frame: CoarseFrame, times: StageTimes, latency_ms: float, dropped: int,
+                refused: int, points: tuple[Float32, Float32], frame_id: str) -> None:
+        """Publish one frame; ``points`` are the posed means and their colours."""
+        if self._image.get_subscription_count():
+            self._image.publish(self._message.fill(frame.rgb, frame.stamp_ns, frame_id))
+        if self._jpeg.get_subscription_count():
+            _, jpeg = cv2.imencode('.jpg', cv2.cvtColor(frame.rgb, cv2.COLOR_RGB2BGR),
+                                   (cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY))
+            self._jpeg.publish(compressed_to_msg(jpeg.tobytes(), frame.stamp_ns, frame_id))
+        if self._points.get_subscription_count():
+            self._points.publish(points_to_msg(*points, frame.stamp_ns, frame_id))
+        self._timing.publish(FrameTiming(
+            header=header(frame.stamp_ns, frame_id), stages=list(times.ms),
+            stage_ms=list(times.ms.values()), latency_ms=latency_ms, dropped=dropped,
+            refused=refused, presence=int(frame.presence)))
+
+
+def _skeleton_marker(pose: OperatorPose, positions: Float32) -> Marker:
+    points = [Point(x=float(x), y=float(y), z=float(z)) for x, y, z in positions]
+    marker = Marker(header=header(pose.stamp_ns, pose.frame_id), ns=pose.operator_id,
+                    type=Marker.LINE_LIST, action=Marker.ADD,
+                    color=ColorRGBA(r=0.2, g=0.8, b=1.0, a=1.0))
+    marker.scale.x = 0.008
+    marker.pose.orientation.w = 1.0
+    marker.lifetime.sec = 1
+    marker.points = [points[end] for bone in _BONES for end in bone]
+    return marker
+
+
+def _transform(pose: OperatorPose, child: str, position: Float32,
+               R_camera_body: Float32) -> TransformStamped:
+    transform = TransformStamped(header=header(pose.stamp_ns, pose.frame_id),
+                                 child_frame_id=child)
+    t, q = transform.transform.translation, transform.transform.rotation
+    t.x, t.y, t.z = map(float, position)
+    q.x, q.y, q.z, q.w = map(float, Rotation.from_matrix(R_camera_body @ _R_BODY_REP155).as_quat())
+    return transform

@@ -1,0 +1,82 @@
+"""Start a node, spin it, and end it cleanly."""
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Protocol
+
+import rclpy
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.logging import get_logger
+from rclpy.node import Node
+
+from visa_ros.errors import VisaError
+
+
+class ClosableNode(Protocol):
+    """A node that owns threads."""
+
+    def close(self) -> None:
+        """Stop its threads and close what it opened."""
+
+
+class RosLogHandler(logging.Handler):
+    """Send the core's log records to the ROS log."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self._logger = get_logger(name)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Log one record at its level."""
+        text = self.format(record)
+        if record.levelno >= logging.ERROR:
+            self._logger.error(text)
+        elif record.levelno >= logging.WARNING:
+            self._logger.warning(text)
+        else:
+            self._logger.info(text)
+
+
+def run(make_nodes: Callable[[], list[Node]], args: list[str] | None = None) -> int:
+    """
+    Make nodes, spin them in one thread until shutdown, and close them.
+
+    Parameters
+    ----------
+    make_nodes : callable
+        Returns the process's nodes; each has ``close()``.
+    args : list of str, optional
+        Command line; by default the process's own.
+
+    Returns
+    -------
+    int
+        Exit status: 0 after Ctrl-C or a shutdown, 1 when a node could not start.
+
+    """
+    rclpy.init(args=args)
+    log = logging.getLogger('visa_ros')
+    log.setLevel(logging.INFO)
+    handler = RosLogHandler('visa_ros')
+    log.addHandler(handler)
+    log.propagate = False
+    nodes: list[Node] = []
+    try:
+        nodes = make_nodes()
+        executor = SingleThreadedExecutor()
+        for node in nodes:
+            executor.add_node(node)
+        executor.spin()
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    except VisaError as error:
+        get_logger('visa_ros').fatal(str(error))
+        return 1
+    finally:
+        for node in nodes:
+            node.close()
+            node.destroy_node()
+        log.removeHandler(handler)
+        rclpy.try_shutdown()
+    return 0

@@ -1,0 +1,165 @@
+"""A portrait in, an avatar out: at start, and on request through the action ``reconstruct``."""
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from threading import Thread
+
+import rclpy.action
+from rclpy.action.server import ServerGoalHandle
+from rclpy.node import Node
+from rclpy.task import Future
+
+from visa_ros.action import Reconstruct
+from visa_ros.config import Config, param
+from visa_ros.errors import VisaError
+from visa_ros.msg import GaussianAvatar as GaussianAvatarMsg
+from visa_ros.nodes._conversions import avatar_to_msg
+from visa_ros.nodes._diagnostics import Diagnostics, Health
+from visa_ros.nodes._params import declare
+from visa_ros.nodes._qos import LATCHED
+from visa_ros.nodes._run import run
+from visa_ros.reconstruction.portrait import read_portrait
+from visa_ros.reconstruction.reconstruct import (
+    Progress,
+    ReconstructionConfig,
+    ReconstructionSummary,
+    cached_avatar,
+)
+from visa_ros.types import Consent, GaussianAvatar
+
+
+@dataclass(frozen=True)
+class AvatarConfig(Config):
+    """Whose avatar is built when the node starts."""
+
+    portrait: str = param(
+        'demo', "Image file to build the avatar of at start; 'demo' is a public-domain portrait, "
+        'empty builds none')
+    operator_id: str = param('operator', 'Whose likeness it is; only this operator moves it')
+    consent_granted_by: str = param(
+        'operator', 'Who agreed that this avatar exists; kept in its consent record')
+
+
+class AvatarReconstructionNode(Node):
+    """
+    Publishes ``avatar`` (latched), serves ``reconstruct``.
+
+    Parameters
+    ----------
+    on_avatar : callable, optional
+        Told each avatar in this process, in a thread of the node's.
+    on_progress : callable, optional
+        Told step and fraction while an avatar is built.
+
+    """
+
+    def __init__(self, on_avatar: Callable[[GaussianAvatar], None] | None = None,
+                 on_progress: Progress | None = None, **kwargs: object) -> None:
+        super().__init__('avatar_reconstruction', **kwargs)
+        self._on_avatar = on_avatar
+        self._on_progress = on_progress
+        self._config = declare(self, 'reconstruction', ReconstructionConfig)
+        start = declare(self, 'avatar', AvatarConfig)
+        self._publisher = self.create_publisher(GaussianAvatarMsg, 'avatar', LATCHED)
+        self._state = Health('no avatar built yet')
+        self._busy = False
+        self._threads: list[Thread] = []
+        self._server = rclpy.action.ActionServer(
+            self, Reconstruct, 'reconstruct', self._execute, goal_callback=self._accept)
+        Diagnostics(self, lambda: self._state)
+        if start.portrait:
+            goal = Reconstruct.Goal(
+                portrait_path=start.portrait, operator_id=start.operator_id,
+                consent_granted_by=start.consent_granted_by)
+            self._busy = True
+            self._in_thread(lambda: self._build(goal, self._report_start))
+
+    def close(self) -> None:
+        """Wait for the avatar at work."""
+        self._server.destroy()
+        for thread in self._threads:
+            thread.join()
+
+    def _in_thread(self, work: Callable[[], object]) -> None:
+        thread = Thread(target=work, name='avatar_reconstruction', daemon=True)
+        self._threads = [*(t for t in self._threads if t.is_alive()), thread]
+        thread.start()
+
+    def _accept(self, goal: Reconstruct.Goal) -> rclpy.action.GoalResponse:
+        if self._busy:
+            self.get_logger().warning('a goal was rejected: an avatar is being built already')
+            return rclpy.action.GoalResponse.REJECT
+        self._busy = True
+        return rclpy.action.GoalResponse.ACCEPT
+
+    async def _execute(self, goal: ServerGoalHandle) -> Reconstruct.Result:
+        """Build in a thread, so that the executor stays free; await its result."""
+        done: Future = Future(executor=self.executor)
+
+        def feed_back(step: str, fraction: float) -> None:
+            goal.publish_feedback(Reconstruct.Feedback(step=step, progress=float(fraction)))
+
+        self._in_thread(lambda: done.set_result(self._build(goal.request, feed_back)))
+        result = await done
+        if result.success:
+            goal.succeed()
+        else:
+            goal.abort()
+        return result
+
+    def _report_start(self, step: str, fraction: float) -> None:
+        self._state = Health(f'building: {step} {fraction:.0%}')
+        if self._on_progress:
+            self._on_progress(step, fraction)
+
+    def _build(self, goal: Reconstruct.Goal, progress: Progress) -> Reconstruct.Result:
+        start_s = time.monotonic()
+        try:
+            result = self._publish(*self._reconstruct(goal, progress))
+        except VisaError as error:
+            result = Reconstruct.Result(message=str(error))
+        except Exception as error:  # a node does not die of a portrait
+            result = Reconstruct.Result(message=f'unexpected {type(error).__name__}: {error}')
+        finally:
+            self._busy = False
+        result.seconds = time.monotonic() - start_s
+        if result.success:
+            self._state = Health(f'avatar {result.avatar_id[:12]}', values={
+                'gaussians': result.gaussians, 'psnr_db': round(result.psnr_db, 2),
+                'seconds': round(result.seconds, 1)})
+        else:
+            self.get_logger().error(f'no avatar was built: {result.message}')
+            self._state = Health(result.message, warn=True)
+        return result
+
+    def _reconstruct(self, goal: Reconstruct.Goal, progress: Progress
+                     ) -> tuple[GaussianAvatar, ReconstructionSummary]:
+        portrait = read_portrait(bytes(goal.portrait) or goal.portrait_path)
+        granted_by = goal.consent_granted_by or goal.operator_id
+        consent = Consent(
+            operator_id=goal.operator_id, granted_by=granted_by, granted_at_ns=time.time_ns(),
+            statement=f'{granted_by} agrees to an avatar of this portrait for telepresence')
+        return cached_avatar(portrait, consent, self._config, progress)
+
+    def _publish(self, avatar: GaussianAvatar, summary: ReconstructionSummary
+                 ) -> Reconstruct.Result:
+        msg = avatar_to_msg(avatar, time.time_ns())
+        if self.context.ok():
+            self._publisher.publish(msg)
+        if self._on_avatar:
+            self._on_avatar(avatar)
+        return Reconstruct.Result(
+            success=True, avatar_id=msg.avatar_id, gaussians=len(avatar),
+            psnr_db=float(summary.psnr_db))
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the node."""
+    return run(lambda: [AvatarReconstructionNode()], args)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

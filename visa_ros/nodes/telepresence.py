@@ -1,0 +1,147 @@
+"""All of it in one process: camera to screen without a ROS hop in between."""
+from __future__ import annotations
+
+import sys
+import time
+
+import rclpy
+from rclpy.node import Node
+from rich.console import Console
+from rich.table import Table
+from sensor_msgs.msg import CompressedImage, Image
+from tqdm import tqdm
+
+from visa_ros.capture.capture import CaptureConfig, PoseCapture
+from visa_ros.capture.source import SourceConfig, VideoSource
+from visa_ros.display.sinks import DisplayConfig, open_sinks
+from visa_ros.nodes._conversions import image_from_compressed_msg, image_from_msg
+from visa_ros.nodes._diagnostics import Diagnostics, Health
+from visa_ros.nodes._outputs import FrameOutputs, PoseOutputs
+from visa_ros.nodes._params import declare
+from visa_ros.nodes._qos import STREAM_IN
+from visa_ros.nodes._run import run
+from visa_ros.nodes.avatar_reconstruction import AvatarReconstructionNode
+from visa_ros.pacing import PacingConfig
+from visa_ros.pipeline import Pipeline
+from visa_ros.rendering.playback import PlaybackConfig
+from visa_ros.rendering.renderer import RenderingConfig
+from visa_ros.rendering.stage import AvatarStage
+from visa_ros.timing import StageTimes
+from visa_ros.types import CoarseFrame, GaussianAvatar, Presence
+from visa_ros.worker import Worker
+
+
+class TelepresenceNode(Node):
+    """
+    Runs the pipeline; publishes the same topics as the separate nodes.
+
+    ``camera.source: topic`` takes ``image_raw`` (or ``image_raw/compressed``) from the graph
+    instead of opening a camera.
+    """
+
+    def __init__(self, **kwargs: object) -> None:
+        super().__init__('telepresence', **kwargs)
+        self._rendering = declare(self, 'rendering', RenderingConfig)
+        self._playback = declare(self, 'playback', PlaybackConfig)
+        self._camera = declare(self, 'camera', SourceConfig)
+        capture_config = declare(self, 'capture', CaptureConfig)
+        pacing = declare(self, 'pacing', PacingConfig)
+        sinks = open_sinks(declare(self, 'display', DisplayConfig))
+        capture = PoseCapture(capture_config)
+        capture.warm_up()
+        self._stage: AvatarStage | None = None
+        self._presence = Presence.LINK_LOST
+        self._poses = PoseOutputs(self)
+        self._frames = FrameOutputs(self)
+        self.pipeline = Pipeline(capture, sinks, pacing, on_pose=self._poses.publish,
+                                 on_frame=self._publish_frame)
+        self._source: VideoSource | None = None
+        if self._camera.source == 'topic':
+            self._decoder: Worker[Image | CompressedImage] = Worker('image_raw', self._take)
+            self.create_subscription(Image, 'image_raw', self._decoder.put, STREAM_IN)
+            self.create_subscription(
+                CompressedImage, 'image_raw/compressed', self._decoder.put, STREAM_IN)
+        else:
+            self._source = VideoSource(
+                self._camera, self.pipeline.put, on_end=lambda: rclpy.try_shutdown())
+        Diagnostics(self, self._health)
+
+    def show(self, avatar: GaussianAvatar) -> None:
+        """Show this avatar, and start the camera if it is not running yet."""
+        self._stage = AvatarStage(avatar, self._rendering, self._playback)
+        self.pipeline.show(self._stage)
+        if self._source:
+            self._source.start()
+
+    def close(self) -> None:
+        """Stop the threads, close camera and screen, and print what the run was like."""
+        if self._source:
+            self._source.close()
+        self.pipeline.close()
+        self._print_summary()
+        self._print_summary()
+
+    def _take(self, msg: Image | CompressedImage | None) -> None:
+        if msg is not None:
+            self.pipeline.put(image_from_msg(msg) if isinstance(msg, Image)
+                              else image_from_compressed_msg(msg))
+
+    def _publish_frame(self, frame: CoarseFrame, times: StageTimes) -> None:
+        self._presence = frame.presence
+        stage = self._stage
+        if stage and self.context.ok():
+            self._frames.publish(
+                frame, times, (time.time_ns() - frame.stamp_ns) / 1e6,
+                sum(self.pipeline.dropped.values()), self.pipeline.refused, stage.points(),
+                stage.frame_id)
+
+    def _health(self) -> Health:
+        camera = self._source.state if self._source else None
+        message = 'waiting for the avatar' if self._stage is None else ''
+        if camera and not camera.ok:
+            message = camera.message
+        return Health(
+            message, warn=bool(camera and not camera.ok) or self.pipeline.refused > 0,
+            values={'presence': self._presence.name, 'fps': round(self.pipeline.statistics.fps, 1),
+                    'refused': self.pipeline.refused,
+                    **{f'dropped_{name}': n for name, n in self.pipeline.dropped.items()}})
+
+    def _print_summary(self) -> None:
+        statistics = self.pipeline.statistics
+        if not statistics.frames:
+            return
+        table = Table(title=f'{statistics.frames} frames, {statistics.fps:.1f} fps',
+                      title_justify='left')
+        for column in ('stage', 'p50_ms', 'p95_ms', 'p99_ms'):
+            table.add_column(column, justify='left' if column == 'stage' else 'right')
+        for row in statistics.rows():
+            table.add_row(*map(str, row.values()))
+        console = Console(stderr=True)
+        console.print(table)
+        dropped = ', '.join(f'{name} {count}' for name, count in self.pipeline.dropped.items())
+        console.print(f'dropped for newer ones: {dropped}; refused: {self.pipeline.refused}')
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the process."""
+    bar = tqdm(total=100, desc='avatar', unit='%', file=sys.stderr, leave=False,
+               disable=not sys.stderr.isatty())
+
+    def show_progress(step: str, fraction: float) -> None:
+        bar.set_description(f'avatar: {step}')
+        bar.update(round(100 * fraction) - bar.n)
+
+    def make_nodes() -> list[Node]:
+        telepresence = TelepresenceNode()
+
+        def show(avatar: GaussianAvatar) -> None:
+            bar.close()
+            telepresence.show(avatar)
+
+        return [telepresence, AvatarReconstructionNode(show, show_progress)]
+
+    return run(make_nodes, args)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

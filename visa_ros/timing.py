@@ -1,0 +1,73 @@
+"""Where a frame's time goes: per frame for FrameTiming, over a run for the closing table."""
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+
+# Enough for ten minutes at 30 frames a second.
+_KEPT = 18_000
+
+
+@dataclass
+class StageTimes:
+    """
+    Milliseconds that each stage took for one frame, in order.
+
+    Attributes
+    ----------
+    ms : dict of str to float
+        By stage name.
+
+    """
+
+    ms: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def measure(self, stage: str) -> Iterator[None]:
+        """Time the block as this stage."""
+        start_s = time.perf_counter()
+        yield
+        self.ms[stage] = (time.perf_counter() - start_s) * 1e3
+
+
+class RunStatistics:
+    """Collect the frames of a run and sum them up."""
+
+    def __init__(self) -> None:
+        self._stages: dict[str, deque[float]] = {}
+        self._latencies_ms: deque[float] = deque(maxlen=_KEPT)
+        self._times_s: deque[float] = deque(maxlen=_KEPT)
+
+    def add(self, times: StageTimes, latency_ms: float) -> None:
+        """Count one fresh frame that has just been handed to the display."""
+        for stage, value in times.ms.items():
+            self._stages.setdefault(stage, deque(maxlen=_KEPT)).append(value)
+        self._latencies_ms.append(latency_ms)
+        self._times_s.append(time.monotonic())
+
+    @property
+    def frames(self) -> int:
+        """How many fresh frames the kept window holds."""
+        return len(self._times_s)
+
+    @property
+    def fps(self) -> float:
+        """Fresh frames a second over the kept window."""
+        if len(self._times_s) < 2:
+            return 0.0
+        return (len(self._times_s) - 1) / (self._times_s[-1] - self._times_s[0])
+
+    def rows(self) -> list[dict[str, str | float]]:
+        """Return a table row (p50, p95, p99 in ms) for each stage and for the whole way."""
+        rows: list[dict[str, str | float]] = []
+        for stage, values in (*self._stages.items(), ('camera to display', self._latencies_ms)):
+            if values:
+                p50, p95, p99 = np.percentile(values, (50, 95, 99))
+                rows.append({'stage': stage, 'p50_ms': round(float(p50), 1),
+                             'p95_ms': round(float(p95), 1), 'p99_ms': round(float(p99), 1)})
+        return rows

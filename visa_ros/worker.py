@@ -1,0 +1,77 @@
+"""A thread that always works on the latest input: how every stage runs."""
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from threading import Thread
+from typing import Generic, TypeVar
+
+from visa_ros.errors import VisaError
+from visa_ros.latest import Latest
+
+T = TypeVar('T')
+log = logging.getLogger(__name__)
+
+
+class Worker(Generic[T]):
+    """
+    Call ``handle`` with each newest input, in a thread of its own.
+
+    An input that ``handle`` refuses (``VisaError``) is counted, logged and skipped; anything else
+    that it raises is a fault of ours, logged with its traceback: the thread lives on.
+
+    Parameters
+    ----------
+    name : str
+        Of the thread and in the log.
+    handle : callable
+        Takes an input; with ``idle_s`` set also None, when nothing came for that long.
+    idle_s : float, optional
+        How long to wait before calling ``handle(None)``; by default it is never called so.
+
+    Attributes
+    ----------
+    refused : int
+        Inputs that ``handle`` refused.
+
+    """
+
+    def __init__(self, name: str, handle: Callable[[T | None], None],
+                 idle_s: float | None = None) -> None:
+        self.name = name
+        self.refused = 0
+        self._handle = handle
+        self._idle_s = idle_s
+        self._inbox: Latest[T] = Latest()
+        self._thread = Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    @property
+    def dropped(self) -> int:
+        """Inputs that were replaced by newer ones before their turn."""
+        return self._inbox.dropped
+
+    def put(self, value: T) -> None:
+        """Hand over an input; never waits."""
+        self._inbox.put(value)
+
+    def close(self) -> None:
+        """Finish the input at work and end the thread."""
+        self._inbox.close()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            value = self._inbox.take(self._idle_s)
+            if self._inbox.closed:
+                return
+            if value is None and self._idle_s is None:
+                continue
+            try:
+                self._handle(value)
+            except VisaError as error:
+                self.refused += 1
+                log.warning('%s: %s', self.name, error)
+            except Exception:
+                self.refused += 1
+                log.exception('%s: an input was skipped after an unexpected error', self.name)
