@@ -48,9 +48,10 @@ def write_atomically(path: Path, data: bytes) -> None:
         The folder refuses.
 
     """
+    part = path.with_name(f'.{path.name}.{os.getpid()}.part')
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-            file.write(data)
-        Path(file.name).replace(path)
+        part.write_bytes(data)
+        part.replace(path)
     except OSError as error:
+        part.unlink(missing_ok=True)
         raise ResourceError(f'cannot write {path} ({error.strerror})') from error

@@ -17,8 +17,9 @@ class Worker(Generic[T]):
     """
     Call ``handle`` with each newest input, in a thread of its own.
 
-    An input that ``handle`` refuses (``VisaError``) is counted, logged and skipped; anything else
-    that it raises is a fault of ours, logged with its traceback: the thread lives on.
+    An input that ``handle`` refuses (``VisaError``) is counted and skipped, and logged when the
+    reason is a new one; anything else that it raises is a fault of ours, logged with its
+    traceback.  The thread lives on.
 
     Parameters
     ----------
@@ -61,6 +62,7 @@ class Worker(Generic[T]):
         self._thread.join()
 
     def _run(self) -> None:
+        reason = ''
         while True:
             value = self._inbox.take(self._idle_s)
             if self._inbox.closed:
@@ -71,7 +73,9 @@ class Worker(Generic[T]):
                 self._handle(value)
             except VisaError as error:
                 self.refused += 1
-                log.warning('%s: %s', self.name, error)
+                if str(error) != reason:  # a camera sends the same fault 30 times a second
+                    reason = str(error)
+                    log.warning('%s: %s', self.name, reason)
             except Exception:
                 self.refused += 1
                 log.exception('%s: an input was skipped after an unexpected error', self.name)
