@@ -42,7 +42,7 @@ build: setup  ## Build messages and kernels into install/.
 
 demo: build  ## Show the avatar live at a local web page and write an MP4.
 	@$(ENTER)
-	python -m visa_ros.nodes.telepresence --source $(SOURCE) --portrait $(PORTRAIT) $(ARGS)
+	python -m visa_ros.nodes.telepresence --ros-args -p camera.source:=$(SOURCE) -p avatar.portrait:=$(PORTRAIT) -p camera.loop:=false $(ARGS)
 
 test: build  ## Run the whole test suite.
 	@$(ENTER)

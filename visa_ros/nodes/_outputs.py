@@ -11,7 +11,7 @@ from std_msgs.msg import ColorRGBA
 from visualization_msgs.msg import Marker, MarkerArray
 
 from visa_ros._optional import available, require
-from visa_ros.body.kinematics import joint_transforms
+from visa_ros.body.kinematics import joint_transforms, posed_joints
 from visa_ros.body.model import load_body_model
 from visa_ros.conventions import JOINT_INDEX, JOINT_PARENTS
 from visa_ros.msg import FrameTiming
@@ -49,7 +49,6 @@ class PoseOutputs:
         self._pose = node.create_publisher(OperatorPoseMsg, 'operator_pose', STREAM_OUT)
         self._skeleton = node.create_publisher(MarkerArray, 'skeleton', STREAM_OUT)
         self._model = load_body_model()
-        _, self._joints = self._model.shaped(np.zeros(self._model.betas_count, np.float32))
         self._tf = (require('tf2_ros').TransformBroadcaster(node)
                     if available('tf2_ros') else None)
 
@@ -59,10 +58,10 @@ class PoseOutputs:
         skeleton_wanted = self._skeleton.get_subscription_count() > 0
         if not (skeleton_wanted or self._tf) or not pose.confidence.any():
             return
+        joints = self._model.joints_template  # of the mean person: the pose has no shape
         transforms = joint_transforms(
-            self._model, self._joints, pose.joint_rotations, pose.translation)
-        positions = np.einsum('jab,jb->ja', transforms[:, :, :3], self._joints)
-        positions += transforms[:, :, 3]
+            self._model, joints, pose.joint_rotations, pose.translation)
+        positions = posed_joints(transforms, joints)
         if skeleton_wanted:
             self._skeleton.publish(MarkerArray(markers=[_skeleton_marker(pose, positions)]))
         if self._tf:

@@ -6,7 +6,8 @@ import sys
 from rclpy.node import Node
 from sensor_msgs.msg import CompressedImage, Image
 
-from visa_ros.capture.capture import CaptureConfig, PoseCapture
+from visa_ros.capture.capture import PoseCapture
+from visa_ros.capture.config import CaptureConfig
 from visa_ros.errors import ImageError
 from visa_ros.nodes._conversions import image_from_compressed_msg, image_from_msg
 from visa_ros.nodes._diagnostics import Diagnostics, Health

@@ -11,7 +11,8 @@ from rich.table import Table
 from sensor_msgs.msg import CompressedImage, Image
 from tqdm import tqdm
 
-from visa_ros.capture.capture import CaptureConfig, PoseCapture
+from visa_ros.capture.capture import PoseCapture
+from visa_ros.capture.config import CaptureConfig
 from visa_ros.capture.source import SourceConfig, VideoSource
 from visa_ros.display.sinks import DisplayConfig, open_sinks
 from visa_ros.nodes._conversions import image_from_compressed_msg, image_from_msg

@@ -23,6 +23,7 @@ class VideoSourceNode(Node):
         self._publisher = self.create_publisher(Image, 'image_raw', STREAM_OUT)
         self._message = ImageMessage()
         self._source = VideoSource(declare(self, 'camera', SourceConfig), self._publish)
+        self._source.start()
         Diagnostics(self, self._health)
 
     def close(self) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from visa_ros.body.kinematics import joint_transforms
+from visa_ros.body.kinematics import joint_transforms, posed_joints
 from visa_ros.body.model import BodyModel
 from visa_ros.config import Config, param
 from visa_ros.conventions import JOINT_INDEX, JOINTS
@@ -145,7 +145,7 @@ class PosePlayback:
     def _neck(self, rotations: Float32) -> Float32:
         transforms = joint_transforms(
             self._model, self._joints, rotations, np.zeros(3, np.float32))
-        return transforms[_NECK, :, :3] @ self._joints[_NECK] + transforms[_NECK, :, 3]
+        return posed_joints(transforms, self._joints)[_NECK]
 
 
 def blend(first: OperatorPose, second: OperatorPose, share: float) -> OperatorPose:

@@ -1,0 +1,99 @@
+"""What the tests of the ROS graph share: node processes, and a node that looks at them."""
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+
+TIMEOUT_S = 60.0
+
+
+@contextmanager
+def node_process(module: str, *parameters: str) -> Iterator[subprocess.Popen]:
+    """Run ``visa_ros.nodes.MODULE`` in a fresh process; interrupt it at the end."""
+    arguments = [word for parameter in parameters for word in ('-p', parameter)]
+    process = subprocess.Popen(
+        [sys.executable, '-m', f'visa_ros.nodes.{module}', '--ros-args', *arguments],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+        try:
+            process.wait(TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+
+
+class Watcher:
+    """A node in this process that subscribes, publishes and waits for conditions."""
+
+    def __init__(self, name: str) -> None:
+        self.context = rclpy.Context()
+        rclpy.init(context=self.context)
+        self.node = Node(name, context=self.context)
+        self.received: dict[str, list[Any]] = {}
+        self._changed = threading.Condition()
+        self._executor = SingleThreadedExecutor(context=self.context)
+        self._executor.add_node(self.node)
+        self._thread = threading.Thread(target=self._executor.spin, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the node."""
+        self._executor.shutdown()
+        self.node.destroy_node()
+        rclpy.shutdown(context=self.context)
+        self._thread.join()
+
+    def subscribe(self, kind: type, topic: str, qos: QoSProfile | int) -> list[Any]:
+        """Subscribe; messages gather in the returned list."""
+        messages = self.received[topic] = []
+
+        def take(message: Any) -> None:
+            with self._changed:
+                messages.append(message)
+                self._changed.notify_all()
+
+        self.node.create_subscription(kind, topic, take, qos)
+        return messages
+
+    def wait(self, condition: Callable[[], Any], what: str, timeout_s: float = TIMEOUT_S) -> Any:
+        """Return the condition's value once it is true; it is asked after every message."""
+        end_s = time.monotonic() + timeout_s
+        with self._changed:
+            while not (value := condition()):
+                if time.monotonic() > end_s:
+                    raise AssertionError(f'waited {timeout_s:.0f} s in vain for {what}')
+                self._changed.wait(0.1)
+        return value
+
+    def publish_until(self, publisher: Any, message: Any, condition: Callable[[], Any],
+                      what: str) -> Any:
+        """Publish again and again until the condition holds: streams may lose a message."""
+        end_s = time.monotonic() + TIMEOUT_S
+        while True:
+            publisher.publish(message)
+            try:
+                return self.wait(condition, what, 0.2)
+            except AssertionError:
+                if time.monotonic() > end_s:
+                    raise
+
+
+def alive(process: subprocess.Popen) -> bool:
+    """Whether the process runs."""
+    return process.poll() is None and os.path.exists(f'/proc/{process.pid}')

@@ -1,0 +1,136 @@
+"""Retargeting, holding, easing: what the avatar shows when poses come, stop and return."""
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from visa_ros.body.kinematics import joint_transforms, posed_joints
+from visa_ros.body.model import load_body_model
+from visa_ros.conventions import JOINT_INDEX
+from visa_ros.rendering.playback import PlaybackConfig, PosePlayback, blend
+from visa_ros.types import Camera, Consent, GaussianAvatar, OperatorPose, Presence
+
+_CONFIG = PlaybackConfig(hold_s=0.4, lost_s=1.5, ease_s=0.6, recentre_s=0.0)
+_FACING = [np.pi, 0, 0]  # turns the body frame into a camera that the person faces
+
+
+def _pose(translation=(0.0, 0.5, 1.5), **rotations):
+    joints = np.zeros((55, 3), np.float32)
+    joints[0] = _FACING
+    for name, rotation in rotations.items():
+        joints[JOINT_INDEX[name]] = rotation
+    return OperatorPose.rest(joint_rotations=joints, translation=np.float32(translation),
+                             confidence=np.ones(6, np.float32), stamp_ns=1)
+
+
+@pytest.fixture
+def avatar():
+    model = load_body_model()
+    return GaussianAvatar(
+        body_model=model.name, betas=np.zeros(len(model.shape_basis), np.float32),
+        triangles=np.zeros(1, np.int32), barycentrics=np.float32([[1, 0, 0]]),
+        means=model.template[model.faces[:1, 0]], quats=np.float32([[1, 0, 0, 0]]),
+        scales=np.full((1, 3), 0.01, np.float32), opacities=np.ones(1, np.float32),
+        colors=np.ones((1, 3), np.float32), features=np.zeros((1, 0), np.float32),
+        camera=Camera.from_focal(800, 512, 512),
+        portrait_pose=_pose((0.0, 0.4, 2.0), left_shoulder=(0, 0, -1.2)),
+        consent=Consent('operator', 'operator', 0, 'test'))
+
+
+@pytest.fixture
+def playback(avatar):
+    return PosePlayback(avatar, load_body_model(), _CONFIG)
+
+
+def _neck(pose):
+    model = load_body_model()
+    transforms = joint_transforms(
+        model, model.joints_template, pose.joint_rotations, pose.translation)
+    return posed_joints(transforms, model.joints_template)[JOINT_INDEX['neck']]
+
+
+def _live(playback, start_s, pose, seconds=2.0, rate_hz=30):
+    """Feed the pose for some time, longer than the easing; return the time of the last one."""
+    now_s = start_s
+    for now_s in np.arange(start_s, start_s + seconds, 1 / rate_hz):
+        playback.put(pose, now_s)
+        playback.at(now_s)
+    return now_s
+
+
+def test_before_anything_arrives_the_portrait_is_shown_and_marked(playback, avatar):
+    pose, presence = playback.at(0.0)
+    np.testing.assert_array_equal(pose.joint_rotations, avatar.portrait_pose.joint_rotations)
+    assert presence is Presence.LINK_LOST
+
+
+def test_live_joints_are_the_operators_and_the_neck_is_the_portraits(playback, avatar):
+    turned = _pose(translation=(0.3, 0.2, 0.9), neck=(0, 0.5, 0), left_hip=(1, 0, 0))
+    now_s = _live(playback, 0.0, turned)
+    pose, presence = playback.at(now_s)
+    assert presence is Presence.LIVE
+    assert pose.stamp_ns == turned.stamp_ns
+    np.testing.assert_allclose(pose.joint_rotations[JOINT_INDEX['neck']], (0, 0.5, 0), atol=1e-6)
+    # a webcam does not see the legs: they stay as in the portrait
+    np.testing.assert_array_equal(pose.joint_rotations[JOINT_INDEX['left_hip']], 0)
+    np.testing.assert_allclose(_neck(pose), _neck(avatar.portrait_pose), atol=1e-5)
+
+
+def test_a_step_aside_moves_the_neck_by_as_much(playback):
+    now_s = _live(playback, 0.0, _pose())
+    before = _neck(playback.at(now_s)[0])
+    now_s = _live(playback, now_s, _pose((0.1, 0.5, 1.4)))
+    np.testing.assert_allclose(_neck(playback.at(now_s)[0]) - before, (0.1, 0, -0.1), atol=1e-5)
+
+
+def test_a_lasting_shift_returns_to_the_middle(avatar):
+    playback = PosePlayback(avatar, load_body_model(), replace(_CONFIG, recentre_s=2.0))
+    now_s = _live(playback, 0.0, _pose())
+    middle = _neck(playback.at(now_s)[0])
+    now_s = _live(playback, now_s, _pose((0.2, 0.5, 1.5)), seconds=20.0)
+    np.testing.assert_allclose(_neck(playback.at(now_s)[0]), middle, atol=0.002)
+
+
+def test_a_lost_operator_is_held_then_marked_and_eased_to_the_portrait(playback, avatar):
+    raised = _pose(left_shoulder=(0, 0, 1.0))
+    unseen = replace(raised, confidence=np.zeros(6, np.float32))
+    now_s = _live(playback, 0.0, raised)
+    states, shoulders = [], []
+    for step_s in np.arange(0, 4, 1 / 30):
+        playback.put(unseen, now_s + step_s)
+        pose, presence = playback.at(now_s + step_s)
+        states.append(presence)
+        shoulders.append(pose.joint_rotations[JOINT_INDEX['left_shoulder'], 2])
+    assert list(dict.fromkeys(states)) == [
+        Presence.LIVE, Presence.HOLDING, Presence.OPERATOR_LOST]
+    assert shoulders[0] == pytest.approx(1.0)
+    assert shoulders[-1] == pytest.approx(-1.2)
+    assert np.abs(np.diff(shoulders)).max() < 0.2  # eased over 0.6 s, never a jump
+
+
+def test_a_lost_link_is_told_from_a_lost_operator(playback):
+    now_s = _live(playback, 0.0, _pose())
+    assert playback.at(now_s + 1.0)[1] is Presence.HOLDING
+    assert playback.at(now_s + 2.0)[1] is Presence.LINK_LOST
+
+
+def test_the_return_is_eased_even_after_a_short_gap(playback):
+    now_s = _live(playback, 0.0, _pose())
+    back_s = now_s + 1.0  # held all the time
+    playback.at(back_s - 0.01)
+    shown = []
+    for step_s in np.arange(0, 1, 1 / 30):
+        playback.put(_pose(head=(0, 1.0, 0)), back_s + step_s)
+        shown.append(playback.at(back_s + step_s)[0].joint_rotations[JOINT_INDEX['head'], 1])
+    assert shown[0] < 0.05
+    assert shown[-1] == pytest.approx(1.0)
+    assert np.abs(np.diff(shown)).max() < 0.2
+
+
+def test_blend_is_geodesic():
+    half = blend(_pose(), _pose(head=(0, 1.0, 0)), 0.5)
+    np.testing.assert_allclose(half.joint_rotations[JOINT_INDEX['head']], (0, 0.5, 0), atol=1e-6)
+    # half a turn has two axis-angle vectors: compare the turns
+    facing = Rotation.from_rotvec(half.joint_rotations[0]).as_matrix()
+    np.testing.assert_allclose(facing, np.diag([1, -1, -1]), atol=1e-5)
