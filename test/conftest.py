@@ -1,0 +1,34 @@
+"""What all tests share: this machine only, an own ROS domain, one cache, one avatar."""
+import os
+from pathlib import Path
+
+import pytest
+
+_ROOT = Path(__file__).resolve().parents[1]
+
+# Before any ROS process starts: discovery stays on this machine, images fit shared memory.
+os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
+os.environ['FASTRTPS_DEFAULT_PROFILES_FILE'] = str(_ROOT / 'config' / 'fastdds_profile.xml')
+# Samples and built avatars are kept between runs; git ignores the folder.
+os.environ.setdefault('VISA_CACHE_DIR', str(_ROOT / '.cache'))
+
+
+@pytest.fixture(scope='session')
+def ros_domain():
+    """Give this run a ROS domain of its own, so that parallel runs do not meet."""
+    from domain_coordinator import domain_id
+
+    with domain_id() as number:
+        os.environ['ROS_DOMAIN_ID'] = str(number)
+        yield number
+
+
+@pytest.fixture(scope='session')
+def astronaut():
+    """Return the avatar of the default portrait, as a user gets it, and how its build went."""
+    from visa_ros.reconstruction.portrait import read_portrait
+    from visa_ros.reconstruction.reconstruct import cached_avatar
+    from visa_ros.types import Consent
+
+    consent = Consent('operator', 'operator', 0, 'test')
+    return cached_avatar(read_portrait('demo'), consent)

@@ -1,0 +1,215 @@
+"""The separate nodes as a user runs them: fresh processes over real DDS, good and bad input."""
+import array
+import os
+import signal
+import urllib.request
+from contextlib import ExitStack
+
+import numpy as np
+import pytest
+from diagnostic_msgs.msg import DiagnosticArray
+from graph import Watcher, alive, node_process
+from rclpy.action import ActionClient
+from sensor_msgs.msg import CompressedImage, Image, PointCloud2
+from visualization_msgs.msg import MarkerArray
+
+from visa_ros.action import Reconstruct
+from visa_ros.msg import FrameTiming, GaussianAvatar, OperatorPose
+from visa_ros.nodes._conversions import image_from_msg, pose_from_msg, stamp_from_msg
+from visa_ros.nodes._qos import LATCHED, STREAM_IN, STREAM_OUT
+from visa_ros.types import Presence
+
+_WEB_PORT = 18081
+
+
+def _health(watcher, node):
+    """Return the values of a node's last diagnostics."""
+    for message in reversed(watcher.received['/diagnostics']):
+        for status in message.status:
+            if status.name == f'/{node}: status':
+                return {'message': status.message} | {v.key: v.value for v in status.values}
+    return {}
+
+
+@pytest.fixture(scope='module')
+def graph(ros_domain, astronaut):
+    """Run capture, reconstruction (from the cache), rendering and display; no camera yet."""
+    with ExitStack() as stack:
+        watcher = Watcher('watcher')
+        stack.callback(watcher.close)
+        watcher.subscribe(DiagnosticArray, '/diagnostics', 10)
+        processes = {name: stack.enter_context(node_process(name, *parameters))
+                     for name, parameters in {
+                         'pose_capture': (),
+                         'avatar_reconstruction': ('avatar.portrait:=demo',),
+                         'avatar_renderer': (),
+                         'avatar_display': (f'display.port:={_WEB_PORT}',)}.items()}
+        watcher.subscribe(OperatorPose, 'operator_pose', STREAM_IN)
+        watcher.subscribe(Image, 'coarse/image', STREAM_IN)
+        watcher.subscribe(FrameTiming, 'frame_timing', STREAM_IN)
+        watcher.subscribe(GaussianAvatar, 'avatar', LATCHED)
+        yield watcher, processes
+
+
+@pytest.fixture(scope='module')
+def live(graph):
+    """Add the camera, and wait until the avatar follows it."""
+    watcher, _ = graph
+    watcher.subscribe(Image, 'image_raw', STREAM_IN)
+    with node_process('video_source'):
+        watcher.wait(lambda: any(message.presence == FrameTiming.LIVE and message.stage_ms
+                                 for message in watcher.received['frame_timing'][-3:]),
+                     'a live frame')
+        yield watcher
+
+
+def test_the_avatar_reaches_a_late_joiner(graph, astronaut):
+    watcher, _ = graph
+    message = watcher.wait(lambda: watcher.received['avatar'], 'the avatar')[-1]
+    assert len(message.avatar_id) == 64
+    assert message.body_model == astronaut[0].body_model
+    late = Watcher('late_joiner')
+    try:
+        messages = late.subscribe(GaussianAvatar, 'avatar', LATCHED)
+        late.wait(lambda: messages, 'the latched avatar')
+        assert messages[-1].avatar_id == message.avatar_id
+    finally:
+        late.close()
+
+
+class TestLive:
+
+    def test_stamps_of_the_camera_reach_the_picture(self, live):
+        def matched():
+            seen = {stamp_from_msg(m.header.stamp) for m in live.received['image_raw']}
+            return [m for m in live.received['coarse/image']
+                    if stamp_from_msg(m.header.stamp) in seen]
+        live.wait(lambda: len(matched()) > 10, 'pictures with the stamps of camera images')
+
+    def test_the_picture_shows_somebody_who_moves(self, live):
+        frames = live.received['coarse/image']
+        live.wait(lambda: len({stamp_from_msg(m.header.stamp) for m in frames}) > 15, 'frames')
+        pictures = [image_from_msg(m).rgb.astype(np.float32) for m in frames[-12:]]
+        assert pictures[0].shape == (512, 512, 3)
+        assert pictures[0].std() > 20
+        assert np.abs(pictures[-1] - pictures[0]).max() > 30
+
+    def test_poses_are_valid_and_of_somebody_seen(self, live):
+        live.wait(lambda: live.received['operator_pose'][-1].confidence[1] > 0.5, 'a face')
+        pose = pose_from_msg(live.received['operator_pose'][-1])
+        assert pose.translation[2] > 0.3  # before the camera
+        assert pose.operator_id == 'operator'
+
+    def test_rviz_topics_come_on_request(self, live):
+        markers = live.subscribe(MarkerArray, 'skeleton', STREAM_IN)
+        points = live.subscribe(PointCloud2, 'avatar/points', STREAM_IN)
+        jpegs = live.subscribe(CompressedImage, 'coarse/image/compressed', STREAM_IN)
+        live.wait(lambda: markers and points and jpegs, 'skeleton, points and JPEG')
+        assert len(markers[-1].markers[0].points) == 2 * 54
+        assert points[-1].width > 10_000
+        assert bytes(jpegs[-1].data[:2]) == b'\xff\xd8'
+
+    def test_the_web_page_is_served(self, live):
+        with urllib.request.urlopen(f'http://127.0.0.1:{_WEB_PORT}/healthz', timeout=10) as page:
+            assert page.status == 200
+
+
+class TestBadInput:
+    """Each bad message is refused and counted, and the node works on."""
+
+    def test_nan_pose(self, graph):
+        watcher, processes = graph
+        publisher = watcher.node.create_publisher(OperatorPose, 'operator_pose', STREAM_OUT)
+        bad = OperatorPose(operator_id='operator')
+        bad.joint_rotations[5] = np.nan
+        watcher.publish_until(
+            publisher, bad,
+            lambda: int(_health(watcher, 'avatar_renderer').get('refused_poses', 0)),
+            'a refused pose in the diagnostics')
+        assert alive(processes['avatar_renderer'])
+
+    def test_pose_of_somebody_else(self, graph):
+        watcher, processes = graph
+        publisher = watcher.node.create_publisher(OperatorPose, 'operator_pose', STREAM_OUT)
+        before = int(_health(watcher, 'avatar_renderer').get('refused_poses', 0))
+        stranger = OperatorPose(operator_id='stranger')
+        watcher.publish_until(
+            publisher, stranger,
+            lambda: int(_health(watcher, 'avatar_renderer').get('refused_poses', 0)) > before,
+            'a refused stranger')
+        assert alive(processes['avatar_renderer'])
+
+    @pytest.mark.parametrize('changes', [
+        {'encoding': 'nonsense8'}, {'step': 7}, {'data': array.array('B', b'123')},
+        {'width': 0, 'height': 0, 'step': 0, 'data': array.array('B')}])
+    def test_bad_image(self, graph, changes):
+        watcher, processes = graph
+        publisher = watcher.node.create_publisher(Image, 'image_raw', STREAM_OUT)
+        good = {'encoding': 'rgb8', 'width': 64, 'height': 48, 'step': 192,
+                'data': array.array('B', bytes(64 * 48 * 3))}
+        before = int(_health(watcher, 'pose_capture').get('refused', 0))
+        watcher.publish_until(
+            publisher, Image(**(good | changes)),
+            lambda: int(_health(watcher, 'pose_capture').get('refused', 0)) > before,
+            'a refused image')
+        assert alive(processes['pose_capture'])
+
+    def test_tampered_avatar_leaves_the_shown_one(self, graph):
+        watcher, processes = graph
+        good = watcher.wait(lambda: watcher.received['avatar'], 'the avatar')[0]
+        watcher.wait(lambda: int(_health(watcher, 'avatar_renderer').get('gaussians', 0)),
+                     'the avatar in the renderer')
+        data = array.array('B', good.data)
+        data[len(data) // 2] ^= 1
+        bad = GaussianAvatar(header=good.header, avatar_id=good.avatar_id, data=data,
+                             body_model=good.body_model, operator_id=good.operator_id)
+        publisher = watcher.node.create_publisher(GaussianAvatar, 'avatar', LATCHED)
+        watcher.publish_until(
+            publisher, bad,
+            lambda: int(_health(watcher, 'avatar_renderer').get('refused_avatars', 0)),
+            'a refused avatar')
+        watcher.node.destroy_publisher(publisher)
+        assert int(_health(watcher, 'avatar_renderer')['gaussians']) > 10_000
+        assert alive(processes['avatar_renderer'])
+
+    def test_portrait_without_a_face_aborts_the_action_with_a_reason(self, graph):
+        watcher, processes = graph
+        client = ActionClient(watcher.node, Reconstruct, 'reconstruct')
+        assert client.wait_for_server(60)
+        goal = Reconstruct.Goal(portrait=array.array('B', b'not an image'), operator_id='x')
+        sent = client.send_goal_async(goal)
+        handle = watcher.wait(lambda: sent.done() and sent.result(), 'the goal')
+        assert handle.accepted
+        answer = handle.get_result_async()
+        result = watcher.wait(lambda: answer.done() and answer.result(), 'the result').result
+        assert not result.success
+        assert 'image' in result.message
+        assert alive(processes['avatar_reconstruction'])
+
+
+def test_without_a_camera_the_screen_says_so(graph):
+    watcher, _ = graph
+    watcher.wait(lambda: watcher.received['frame_timing']
+                 and watcher.received['frame_timing'][-1].presence != Presence.LIVE,
+                 'a frame that is marked')
+
+
+def test_parameters_out_of_range_end_the_start_with_a_reason(ros_domain):
+    with node_process('avatar_renderer', 'rendering.width:=-3') as process:
+        output, _ = process.communicate(timeout=60)
+        assert process.returncode == 1
+        assert 'rendering.width' in output
+
+
+def test_nodes_end_cleanly_when_interrupted(ros_domain):
+    with node_process('avatar_display', f'display.port:={_WEB_PORT + 1}') as process:
+        watcher = Watcher('waiting')
+        try:
+            watcher.subscribe(DiagnosticArray, '/diagnostics', 10)
+            watcher.wait(lambda: _health(watcher, 'avatar_display'), 'the node')
+        finally:
+            watcher.close()
+        os.kill(process.pid, signal.SIGINT)
+        output, _ = process.communicate(timeout=60)
+        assert process.returncode == 0, output
+        assert 'Traceback' not in output
