@@ -11,10 +11,10 @@ from diagnostic_msgs.msg import DiagnosticArray
 from graph import Watcher, alive, node_process
 from rclpy.action import ActionClient
 from sensor_msgs.msg import CompressedImage, Image, PointCloud2
-from visa_ros.action import Reconstruct
-from visa_ros.msg import FrameTiming, GaussianAvatar, OperatorPose
 from visualization_msgs.msg import MarkerArray
 
+from visa_ros.action import Reconstruct
+from visa_ros.msg import FrameTiming, GaussianAvatar, OperatorPose
 from visa_ros.nodes._conversions import image_from_msg, pose_from_msg, stamp_from_msg
 from visa_ros.nodes._qos import LATCHED, STREAM_IN, STREAM_OUT
 from visa_ros.types import Presence
