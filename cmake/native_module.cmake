@@ -10,7 +10,8 @@ if(NOT pybind11_DIR)
   execute_process(COMMAND "${Python3_EXECUTABLE}" -m pybind11 --cmakedir
     OUTPUT_VARIABLE pybind11_DIR OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
 endif()
-find_package(pybind11 CONFIG REQUIRED)
+# Ubuntu 24.04's own, 2.11, misreads the types of NumPy 2.
+find_package(pybind11 2.12 CONFIG REQUIRED)
 find_package(OpenMP REQUIRED COMPONENTS CXX)
 
 function(visa_ros_native_module name)
