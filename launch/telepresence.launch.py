@@ -28,21 +28,27 @@ CONFIG = PathJoinSubstitution([FindPackageShare(PACKAGE), 'config'])
 OPERATOR = ('video_source', 'pose_capture', 'avatar_reconstruction')
 ROBOT = ('avatar_renderer', 'avatar_display')
 
-# Arguments that set a parameter, when they are not empty.
-PARAMETERS = {
-    'source': 'camera.source', 'portrait': 'avatar.portrait', 'display': 'display.sinks'}
+# Parameters that an argument sets when it is not empty.
+PARAMETERS = {'source': 'camera.source', 'portrait': 'avatar.portrait'}
+DISPLAYS = {
+    '': {},
+    'web': {'display.web': True, 'display.window': False},
+    'window': {'display.web': False, 'display.window': True, 'display.fullscreen': False},
+    'fullscreen': {'display.web': False, 'display.window': True, 'display.fullscreen': True},
+    'none': {'display.web': False, 'display.window': False},
+}
 
 ARGUMENTS = (
     DeclareLaunchArgument(
         'source', default_value='',
-        description="Camera or video: 'demo', a device such as /dev/video0, a file, or 'topic' "
-        'to take image_raw from a camera driver; empty: as params_file says'),
+        description="Camera or video: 'demo', a device such as /dev/video0, a stream, a file, or "
+        "'topic' to take image_raw from a camera driver; empty: as params_file says"),
     DeclareLaunchArgument(
         'portrait', default_value='',
         description="Image file to build the avatar of, or 'demo'; empty: as params_file says"),
     DeclareLaunchArgument(
-        'display', default_value='',
-        description='Where the pictures go (display.sinks); empty: as params_file says'),
+        'display', default_value='', choices=list(DISPLAYS),
+        description='Where the pictures go; empty: as params_file says'),
     DeclareLaunchArgument(
         'role', default_value='all', choices=['all', 'operator', 'robot'],
         description='Which side runs here: camera and avatar, screen, or both'),
@@ -76,7 +82,7 @@ def start_nodes(context: LaunchContext) -> list[Node]:
         'operator': OPERATOR,
         'robot': ROBOT,
     }[arguments['role']]
-    overrides = {
+    overrides = DISPLAYS[arguments['display']] | {
         parameter: ParameterValue(arguments[argument], value_type=str)
         for argument, parameter in PARAMETERS.items() if arguments[argument]}
     return [
