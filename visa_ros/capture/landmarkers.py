@@ -151,7 +151,7 @@ class Landmarkers:
         self.people = len(people)
         if not people:
             return None
-        if self._operator is None or self._is_away():
+        if self._operator is None or not self._video or self._is_away():
             chosen = int(np.argmax([prominence(body) for body in people]))
             self._operator = Operator(image, people[chosen])
         else:
