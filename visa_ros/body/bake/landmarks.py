@@ -9,6 +9,7 @@ import numpy as np
 from visa_ros._optional import require
 from visa_ros.body.bake.render import BodyRenderer, View
 from visa_ros.body.model import BodyModel, SurfacePoints
+from visa_ros.capture.models import load_model
 from visa_ros.conventions import JOINT_INDEX
 from visa_ros.errors import ResourceError
 from visa_ros.types import Camera, Float32
@@ -31,7 +32,7 @@ class Head:
     skin: Path
 
 
-def face_landmarks(model: BodyModel, heads: list[Head], task: Path) -> tuple[SurfacePoints, dict]:
+def face_landmarks(model: BodyModel, heads: list[Head]) -> tuple[SurfacePoints, dict]:
     """
     Find MediaPipe's 478 face landmarks on the surface.
 
@@ -54,7 +55,8 @@ def face_landmarks(model: BodyModel, heads: list[Head], task: Path) -> tuple[Sur
     camera = Camera.from_focal(_SIZE_PX * _DISTANCE_M / _VIEW_M, _SIZE_PX, _SIZE_PX)
     hits, seen = [], np.zeros(len(model.faces), bool)
     with vision.FaceLandmarker.create_from_options(vision.FaceLandmarkerOptions(
-            base_options=base.BaseOptions(model_asset_path=str(task)), num_faces=1)) as detector:
+            base_options=base.BaseOptions(model_asset_buffer=load_model('face_landmarker.task')),
+            num_faces=1)) as detector:
         for head in heads:
             picture = cv2.imread(str(head.skin))
             if picture is None:
