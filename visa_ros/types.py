@@ -279,4 +279,3 @@ class ShadedFrame:
     rgb: UInt8
     stamp_ns: int
     presence: Presence = Presence.LIVE
-
