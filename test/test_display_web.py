@@ -1,0 +1,433 @@
+"""The web display: a real server, real WebSocket clients, and the page in a real browser."""
+import base64
+import itertools
+import json
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from contextlib import closing, contextmanager
+from http.client import HTTPConnection
+
+import cv2
+import numpy as np
+import pytest
+import websocket
+
+from visa_ros import samples
+from visa_ros.display.mark import INTERRUPTED, TEXTS
+from visa_ros.display.sinks import DisplayConfig
+from visa_ros.display.web import HEADER, WebDisplay
+from visa_ros.errors import ResourceError
+from visa_ros.types import Presence, ShadedFrame
+
+TIMEOUT_S = 30
+SIZE = 512
+CHROMIUM = shutil.which('chromium') or shutil.which('chromium-browser')
+
+
+@pytest.fixture(scope='module')
+def portrait():
+    return samples.portrait()
+
+
+@pytest.fixture
+def display():
+    with closing(WebDisplay(DisplayConfig(port=0))) as web:
+        yield web
+
+
+def wait_until(condition):
+    deadline_s = time.monotonic() + TIMEOUT_S
+    while not condition():
+        assert time.monotonic() < deadline_s, 'did not come to pass'
+        time.sleep(0.01)
+
+
+def port_of(display):
+    return int(display.url.rstrip('/').rpartition(':')[2])
+
+
+def get(display, path, **headers):
+    with closing(HTTPConnection('127.0.0.1', port_of(display), timeout=TIMEOUT_S)) as connection:
+        connection.request('GET', path, headers=headers)
+        response = connection.getresponse()
+        return response.status, response.headers, response.read()
+
+
+def health(display):
+    return json.loads(get(display, '/healthz')[2])
+
+
+def open_page(display, **options):
+    """Open the stream as a page does, and wait until the server is ready to send."""
+    before = len(display._waiting)
+    page = websocket.create_connection(display.url.replace('http', 'ws') + 'stream',
+                                       timeout=TIMEOUT_S, **options)
+    wait_until(lambda: len(display._waiting) > before)
+    return page
+
+
+def receive(page):
+    packet = page.recv()
+    stamp_ns, sequence, presence = HEADER.unpack(packet[:HEADER.size])
+    jpeg = np.frombuffer(packet[HEADER.size:], np.uint8)
+    return stamp_ns, sequence, presence, cv2.imdecode(jpeg, cv2.IMREAD_COLOR)[..., ::-1]
+
+
+def acknowledge(page, sequence):
+    page.send(json.dumps({'sequence': sequence, 'drawn_ms': time.time() * 1e3}))
+
+
+def test_a_frame_arrives_with_its_stamp_and_presence(display, portrait):
+    page = open_page(display)
+    display.show(ShadedFrame(portrait, 1_700_000_000_123_456_789, Presence.HOLDING))
+    stamp_ns, sequence, presence, rgb = receive(page)
+    assert (stamp_ns, sequence, presence) == (1_700_000_000_123_456_789, 1, Presence.HOLDING)
+    assert np.abs(rgb.astype(int) - portrait).mean() < 3, 'JPEG of the portrait'
+
+
+def test_the_render_loop_may_reuse_its_buffer_at_once(display, portrait):
+    page = open_page(display)
+    buffer = portrait.copy()
+    display.show(ShadedFrame(buffer, 1))
+    buffer[:] = 0
+    assert np.abs(receive(page)[3].astype(int) - portrait).mean() < 3
+
+
+def test_a_slow_page_gets_the_latest_frame_and_no_backlog(display, portrait):
+    page = open_page(display)
+    display.show(ShadedFrame(portrait, 1))
+    assert receive(page)[:2] == (1, 1)
+    for stamp_ns in range(2, 52):
+        display.show(ShadedFrame(portrait, stamp_ns))
+    acknowledge(page, 1)
+    assert receive(page)[:2] == (51, 51)
+    assert health(display)['encoded'] == 2
+
+
+def test_one_encoding_serves_every_page(display, portrait):
+    pages = [open_page(display) for _ in range(3)]
+    display.show(ShadedFrame(portrait, 1))
+    packets = [page.recv() for page in pages]
+    assert packets[0] == packets[1] == packets[2]
+    assert health(display)['encoded'] == 1
+
+
+def test_without_a_page_nothing_is_copied_or_encoded(display, portrait):
+    for stamp_ns in range(5):
+        display.show(ShadedFrame(portrait, stamp_ns))
+    state = health(display)
+    assert (state['frames'], state['encoded'], state['clients']) == (5, 0, 0)
+    page = open_page(display)
+    display.show(ShadedFrame(portrait, 99))
+    assert receive(page)[:2] == (99, 1), 'none of the frames before was kept'
+    page.close()
+    wait_until(lambda: health(display)['clients'] == 0)
+
+
+def test_a_page_that_comes_back_gets_no_old_frame(display, portrait):
+    page = open_page(display)
+    display.show(ShadedFrame(portrait, 1))
+    receive(page)
+    display.show(ShadedFrame(portrait, 2))  # waits for the acknowledgement that never comes
+    page.close()
+    wait_until(lambda: health(display)['clients'] == 0)
+    page = open_page(display)
+    display.show(ShadedFrame(portrait, 3))
+    assert receive(page)[0] == 3
+
+
+def test_health_tells_rate_age_and_latency(display, portrait):
+    state = health(display)
+    assert state['age_s'] is None
+    assert state['draw_latency_ms'] is None
+    page = open_page(display)
+    for sequence in range(1, 6):
+        display.show(ShadedFrame(portrait, sequence))
+        receive(page)
+        acknowledge(page, sequence)
+        wait_until(lambda: display._waiting)
+    state = health(display)
+    assert state['frames'] == state['encoded'] == 5
+    assert state['clients'] == 1
+    assert state['fps'] > 0
+    assert 0 <= state['age_s'] < TIMEOUT_S
+    assert 0 <= state['draw_latency_ms'] < 1e3 * TIMEOUT_S
+
+
+@pytest.mark.parametrize('message', [
+    'nonsense', '{}', '[]', '{"sequence": 7, "drawn_ms": 0}', '{"sequence": 1}',
+    '{"sequence": 1, "drawn_ms": "now"}', b'\xff\x00', 'x' * 300])
+def test_a_page_that_says_nonsense_is_closed_and_the_others_live_on(display, portrait, message):
+    good, bad = open_page(display), open_page(display)
+    display.show(ShadedFrame(portrait, 1))
+    receive(bad)
+    receive(good)
+    (bad.send_binary if isinstance(message, bytes) else bad.send)(message)
+    opcode, data = bad.recv_data()
+    assert opcode == websocket.ABNF.OPCODE_CLOSE
+    assert int.from_bytes(data[:2]) in (1008, 1009)  # policy violation, message too big
+    acknowledge(good, 1)
+    wait_until(lambda: display._waiting)
+    display.show(ShadedFrame(portrait, 2))
+    assert receive(good)[0] == 2
+
+
+@pytest.mark.parametrize('origin', [
+    'http://elsewhere.example', 'http://127.0.0.1:1', 'null', 'http://localhost.elsewhere.example'])
+def test_another_sites_page_may_not_open_the_stream(display, origin):
+    with pytest.raises(websocket.WebSocketBadStatusException, match='403'):
+        open_page(display, origin=origin)
+    assert health(display)['clients'] == 0
+
+
+def test_its_own_page_may_open_the_stream(display):
+    open_page(display, origin=display.url.rstrip('/'))
+    assert health(display)['clients'] == 1
+
+
+def test_on_loopback_a_foreign_host_name_is_refused(display):
+    """A site that makes its own name point to 127.0.0.1 would be of the same origin."""
+    for path in ('/', '/stream', '/healthz'):
+        assert get(display, path, Host='elsewhere.example')[0] == 403
+    assert get(display, '/', Host=f'localhost:{port_of(display)}')[0] == 200
+
+
+def test_too_many_pages_are_refused(portrait):
+    with closing(WebDisplay(DisplayConfig(port=0, max_clients=1))) as display:
+        page = open_page(display)
+        with pytest.raises(websocket.WebSocketBadStatusException, match='503'):
+            open_page(display)
+        page.close()
+        wait_until(lambda: health(display)['clients'] == 0)
+        open_page(display)
+
+
+def test_the_page_needs_nothing_from_elsewhere(display):
+    status, headers, body = get(display, '/')
+    assert status == 200
+    assert headers['Content-Type'].startswith('text/html')
+    assert "default-src 'none'" in headers['Content-Security-Policy']
+    assert b'://' not in body
+
+
+def test_a_port_in_use_is_named(display):
+    with pytest.raises(ResourceError, match=r'display\.port') as caught:
+        WebDisplay(DisplayConfig(port=port_of(display)))
+    assert str(port_of(display)) in str(caught.value)
+
+
+def test_an_address_of_another_machine_is_refused():
+    with pytest.raises(ResourceError, match=r'display\.host'):
+        WebDisplay(DisplayConfig(host='192.0.2.1', port=0))
+
+
+def test_close_tells_the_pages_frees_the_port_and_ends_the_threads(portrait):
+    display = WebDisplay(DisplayConfig(port=0))
+    page = open_page(display)
+    display.show(ShadedFrame(portrait, 1))
+    receive(page)
+    display.show(ShadedFrame(portrait, 2))
+    display.close()
+    display.close()
+    display.show(ShadedFrame(portrait, 3))
+    opcode, data = page.recv_data()
+    assert opcode == websocket.ABNF.OPCODE_CLOSE
+    assert int.from_bytes(data[:2]) == 1001  # going away
+    assert not [thread for thread in threading.enumerate() if 'web_display' in thread.name]
+    socket.create_server(('127.0.0.1', port_of(display))).close()
+
+
+# --- the page in a browser
+
+
+class Browser:
+    """A page in headless Chromium, driven through the DevTools protocol."""
+
+    def __init__(self, profile):
+        self._process = subprocess.Popen(
+            [CHROMIUM, '--headless', '--no-sandbox', '--disable-gpu', '--disable-quic',
+             '--no-first-run', '--disable-background-networking', '--disable-component-update',
+             '--disable-sync', '--remote-debugging-port=0', f'--user-data-dir={profile}',
+             'about:blank'], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        address = profile / 'DevToolsActivePort'
+        wait_until(lambda: address.exists() and '\n' in address.read_text())
+        port = int(address.read_text().splitlines()[0])
+        with closing(HTTPConnection('127.0.0.1', port, timeout=TIMEOUT_S)) as connection:
+            connection.request('GET', '/json')
+            target, = (target for target in json.load(connection.getresponse())
+                       if target['type'] == 'page')
+        self._socket = websocket.create_connection(
+            target['webSocketDebuggerUrl'], suppress_origin=True, timeout=TIMEOUT_S)
+        self._numbers = itertools.count(1)
+        self._call('Emulation.setDeviceMetricsOverride', width=SIZE, height=SIZE,
+                   deviceScaleFactor=1, mobile=False)
+        self._call('Page.enable')
+
+    def close(self):
+        self._socket.close()
+        self._process.terminate()
+        self._process.wait()
+
+    def _receive(self, is_wanted):
+        while True:
+            message = json.loads(self._socket.recv())
+            if is_wanted(message):
+                return message
+
+    def _call(self, method, **params):
+        number = next(self._numbers)
+        self._socket.send(json.dumps({'id': number, 'method': method, 'params': params}))
+        answer = self._receive(lambda message: message.get('id') == number)
+        assert 'error' not in answer, answer
+        return answer['result']
+
+    def open(self, url):
+        self._call('Page.navigate', url=url)
+        self._receive(lambda message: message.get('method') == 'Page.loadEventFired')
+
+    def evaluate(self, expression):
+        answer = self._call('Runtime.evaluate', expression=expression, awaitPromise=True)
+        assert 'exceptionDetails' not in answer, answer
+        return answer['result'].get('value')
+
+    def wait_for(self, condition):
+        self.evaluate(f'''new Promise((resolve, reject) => {{
+            const end = performance.now() + {TIMEOUT_S * 900};
+            const look = () => ({condition}) ? resolve()
+                : performance.now() > end ? reject(document.body.outerHTML) : setTimeout(look, 20);
+            look();
+        }})''')
+
+    def wait_for_state(self, state):
+        """Wait until the page is in this state and its mark has faded in or out."""
+        opacity = 0 if state == 'live' else 1
+        self.wait_for(f"document.body.dataset.state === '{state}' && "
+                      f"getComputedStyle(element('mark')).opacity == {opacity} && "
+                      f"getComputedStyle(element('veil')).opacity == {opacity}")
+
+    def mark(self):
+        return self.evaluate("element('mark').innerText")
+
+    def screenshot(self):
+        """Return what the screen shows, (512, 512, 3) RGB."""
+        png = base64.b64decode(self._call('Page.captureScreenshot')['data'])
+        return cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+
+
+@pytest.fixture(scope='module')
+def browser(tmp_path_factory):
+    if CHROMIUM is None:
+        pytest.skip('Chromium is not installed (apt-get install chromium)')
+    with closing(Browser(tmp_path_factory.mktemp('chromium'))) as page:
+        yield page
+
+
+@contextmanager
+def showing(display, rgb, presence=Presence.LIVE):
+    """Show the same picture at 25 frames a second meanwhile."""
+    done = threading.Event()
+
+    def show():
+        while not done.wait(0.04):
+            display.show(ShadedFrame(rgb, time.time_ns(), presence))
+
+    thread = threading.Thread(target=show)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def test_the_page_shows_the_picture_and_nothing_else(display, browser, portrait):
+    browser.open(display.url)
+    assert browser.mark() == 'Waiting for the picture'
+    with showing(display, portrait):
+        browser.wait_for_state('live')
+        difference = np.abs(browser.screenshot().astype(int) - portrait)
+    assert difference.mean() < 3, 'JPEG of the portrait, pixel for pixel'
+    assert np.quantile(difference, 0.99) < 20
+
+
+def test_the_picture_keeps_its_aspect(display, browser, portrait):
+    wide = np.ascontiguousarray(portrait[128:384])  # 512x256
+    browser.open(display.url)
+    with showing(display, wide):
+        browser.wait_for_state('live')
+        screen = browser.screenshot()
+    assert np.abs(screen[128:384].astype(int) - wide).mean() < 3
+    assert screen[:120].max() < 100, 'a dim surround, no picture'
+    assert screen[392:].max() < 100
+
+
+@pytest.mark.parametrize(('presence', 'state'), [
+    (Presence.OPERATOR_LOST, 'operator-lost'), (Presence.LINK_LOST, 'link-lost')])
+def test_the_page_marks_a_lost_operator_and_a_lost_link(display, browser, portrait, presence,
+                                                        state):
+    browser.open(display.url)
+    with showing(display, portrait):
+        browser.wait_for_state('live')
+        live = browser.screenshot().astype(int)
+    with showing(display, portrait, presence):
+        browser.wait_for_state(state)
+        assert browser.mark() == TEXTS[presence]
+        marked = browser.screenshot().astype(int)
+    assert marked.mean() < 0.8 * live.mean(), 'veiled'
+    label = marked[440:490, 130:380]
+    assert (label.min(axis=2) > 230).mean() > 0.02, 'white letters'
+    with showing(display, portrait):
+        browser.wait_for_state('live')
+        assert np.abs(browser.screenshot().astype(int) - live).mean() < 1, 'the mark has gone'
+
+
+def test_the_page_holds_without_a_mark(display, browser, portrait):
+    browser.open(display.url)
+    with showing(display, portrait, Presence.HOLDING):
+        browser.wait_for_state('live')
+
+
+def test_the_page_says_when_frames_stop(display, browser, portrait):
+    browser.open(display.url)
+    with showing(display, portrait):
+        browser.wait_for_state('live')
+    browser.wait_for_state('interrupted')
+    assert browser.mark() == INTERRUPTED
+    with showing(display, portrait):
+        browser.wait_for_state('live')
+
+
+def test_the_page_comes_back_after_the_server(browser, portrait):
+    display = WebDisplay(DisplayConfig(port=0))
+    browser.open(display.url)
+    with showing(display, portrait):
+        browser.wait_for_state('live')
+        display.close()
+    browser.wait_for_state('disconnected')
+    with (closing(WebDisplay(DisplayConfig(port=port_of(display)))) as again,
+          showing(again, portrait)):
+        browser.wait_for_state('live')
+
+
+def test_a_page_leaves_a_connection_that_only_seems_to_be_one(display, browser, portrait):
+    """As after a network cable was pulled: the socket stays open, and nothing comes."""
+    browser.open(display.url)
+    with showing(display, portrait):
+        browser.wait_for_state('live')
+    browser.evaluate('window.first = socket')
+    browser.wait_for('socket !== first && socket.readyState === WebSocket.OPEN')
+    with showing(display, portrait):
+        browser.wait_for_state('live')
+    wait_until(lambda: health(display)['clients'] == 1)
+
+
+def test_figures_are_shown_when_asked_for(display, browser, portrait):
+    browser.open(display.url)
+    assert browser.evaluate("element('stats').checkVisibility()") is False
+    browser.open(display.url + '?stats=1')
+    with showing(display, portrait):
+        browser.wait_for(r"/^[1-9]\d* fps, \d+ ms$/.test(element('stats').innerText)")
+    assert 0 <= health(display)['draw_latency_ms'] < 1e3 * TIMEOUT_S

@@ -1,0 +1,68 @@
+"""What shows or keeps the pictures, and how to open it."""
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from visa_ros.config import Config, param
+from visa_ros.types import ShadedFrame
+
+
+@dataclass(frozen=True)
+class DisplayConfig(Config):
+    """Where the pictures go; any of them may be used together."""
+
+    web: bool = param(True, 'Show the picture on a web page')
+    host: str = param('127.0.0.1', 'Address that the web page is served on; 0.0.0.0: every '
+                      'network interface, for anyone who can reach it')
+    port: int = param(8080, 'TCP port of the web page; 0: a free one', low=0, high=65535)
+    jpeg_quality: int = param(85, "JPEG quality of the web page's pictures", low=10, high=100)
+    max_clients: int = param(4, 'Web pages that may be open at the same time', low=1, high=64)
+    window: bool = param(False, 'Show the picture in a window on this desktop')
+    fullscreen: bool = param(False, 'Let the window fill the screen')
+    video_path: str = param('', 'MP4 file to record to, replaced if it exists; empty: none')
+    image_folder: str = param('', 'Folder for every picture as PNG, without marks; empty: none')
+
+
+class Sink(Protocol):
+    """Something that shows or keeps pictures."""
+
+    def show(self, frame: ShadedFrame) -> None:
+        """Take a frame; never waits and keeps no reference to its array."""
+
+    def close(self) -> None:
+        """Finish and release everything; may be called again."""
+
+
+def open_sinks(config: DisplayConfig) -> list[Sink]:
+    """
+    Open every sink that the settings ask for.
+
+    Raises
+    ------
+    ResourceError
+        A port is in use, there is no display, or a file cannot be written; nothing stays open.
+
+    """
+    sinks: list[Sink] = []
+    with ExitStack() as opened:
+        def add(sink: Sink) -> None:
+            opened.callback(sink.close)
+            sinks.append(sink)
+
+        if config.web:
+            from visa_ros.display.web import WebDisplay
+            add(WebDisplay(config))
+        if config.window:
+            from visa_ros.display.window import Window
+            add(Window(config.fullscreen))
+        if config.video_path:
+            from visa_ros.display.files import VideoFile
+            add(VideoFile(Path(config.video_path).expanduser()))
+        if config.image_folder:
+            from visa_ros.display.files import ImageFolder
+            add(ImageFolder(Path(config.image_folder).expanduser()))
+        opened.pop_all()
+    return sinks
