@@ -181,8 +181,9 @@ def load_body_model(name_or_path: str = 'anny') -> BodyModel:
     Parameters
     ----------
     name_or_path : str
-        'anny' for the one that comes with the package, or the path of a licensed SMPL-X file
-        (``SMPLX_NEUTRAL.npz``), or of another file that ``python -m visa_ros.body.bake`` wrote.
+        'anny' for the one that comes with the package (or its ``name``, 'anny-1', which avatars
+        carry), or the path of a licensed SMPL-X file (``SMPLX_NEUTRAL.npz``), or of another file
+        that ``python -m visa_ros.body.bake`` wrote.
 
     Raises
     ------
@@ -190,7 +191,7 @@ def load_body_model(name_or_path: str = 'anny') -> BodyModel:
         There is no such file, or it is not a body model.
 
     """
-    path = _BAKED if name_or_path == 'anny' else Path(name_or_path)
+    path = _BAKED if name_or_path in ('anny', 'anny-1') else Path(name_or_path)
     try:
         with np.load(path, allow_pickle=False) as file:
             if 'name' in file:

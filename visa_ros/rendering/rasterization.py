@@ -90,30 +90,25 @@ def rasterization(
             near_plane=near_plane, far_plane=far_plane, eps2d=eps2d, packed=False,
             backgrounds=backgrounds, render_mode=render_mode)
 
-    with_colors, with_depth = 'RGB' in render_mode, 'D' in render_mode
-    images, alphas, projections = [], [], []
-    for index in range(len(viewmats)):
-        camera_colors = colors if colors.dim() == 2 else colors[index]
-        background = (colors.new_zeros(colors.shape[-1]) if backgrounds is None
-                      else backgrounds[index])
-        if not with_colors:
-            camera_colors, background = camera_colors[:, :0], background[:0]
-        means2d, conics, depths, extents = _Project.apply(
-            means, quats, scales, opacities, viewmats[index], Ks[index], width, height,
-            near_plane, far_plane, eps2d)
-        image, alpha = _Blend.apply(
-            means2d, conics, depths, extents, opacities, camera_colors, background, with_depth,
-            width, height, torch.is_grad_enabled())
-        images.append(image)
-        alphas.append(alpha)
-        projections.append((means2d, conics, depths, extents))
+    cameras = range(len(viewmats))
+    projections = [_Project.apply(means, quats, scales, opacities, viewmats[i], Ks[i], width,
+                                  height, near_plane, far_plane, eps2d) for i in cameras]
+    means2d, conics, depths, extents = (
+        _stack(arrays) for arrays in zip(*projections, strict=True))
 
-    render_colors, render_alphas = _stack(images), _stack(alphas)
+    with_depth = 'D' in render_mode
+    if backgrounds is None:
+        backgrounds = colors.new_zeros(len(viewmats), colors.shape[-1])
+    if 'RGB' not in render_mode:
+        colors, backgrounds = colors[..., :0], backgrounds[:, :0]
+    pictures = [_Blend.apply(
+        means2d[i], conics[i], depths[i], extents[i], opacities,
+        colors if colors.dim() == 2 else colors[i], backgrounds[i], with_depth, width, height,
+        torch.is_grad_enabled()) for i in cameras]
+    render_colors, render_alphas = (_stack(images) for images in zip(*pictures, strict=True))
     if 'ED' in render_mode:
         depth = render_colors[..., -1:] / render_alphas.clamp(min=1e-10)
         render_colors = torch.cat((render_colors[..., :-1], depth), -1)
-    means2d, conics, depths, extents = (
-        _stack(list(arrays)) for arrays in zip(*projections, strict=True))
     info = {
         'means2d': means2d, 'conics': conics, 'depths': depths,
         'radii': extents.ceil().to(torch.int32), 'opacities': opacities.expand_as(depths),
@@ -122,7 +117,8 @@ def rasterization(
     return render_colors, render_alphas, info
 
 
-def _stack(tensors: list[Tensor]) -> Tensor:
+def _stack(tensors: tuple[Tensor, ...]) -> Tensor:
+    """Stack along a new first axis; one tensor is not copied."""
     return tensors[0][None] if len(tensors) == 1 else torch.stack(tensors)
 
 

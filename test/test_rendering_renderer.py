@@ -1,0 +1,128 @@
+"""The live renderer: an avatar on the real body model, posed and drawn."""
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from visa_ros.body.model import load_body_model
+from visa_ros.body.skinning import AvatarSkinning
+from visa_ros.conventions import BLENDSHAPE_INDEX, JOINT_INDEX
+from visa_ros.errors import InputError, PoseError
+from visa_ros.evaluation.rendering import surface_avatar
+from visa_ros.rendering.rasterization import rasterization
+from visa_ros.rendering.renderer import AvatarRenderer, RenderingConfig
+from visa_ros.rendering.splat_cpu import SplatCpu
+from visa_ros.types import OperatorPose, Presence
+
+CONFIG = RenderingConfig(width=160, height=120, background='#102030', backend='cpu')
+
+
+@pytest.fixture(scope='module')
+def avatar():
+    return surface_avatar(8000)
+
+
+@pytest.fixture(scope='module')
+def renderer(avatar):
+    return AvatarRenderer(avatar, CONFIG)
+
+
+def turned(pose: OperatorPose, joint: str, axis_angle) -> OperatorPose:
+    rotations = pose.joint_rotations.copy()
+    rotations[JOINT_INDEX[joint]] = axis_angle
+    return replace(pose, joint_rotations=rotations)
+
+
+def test_frame_shows_the_body_where_it_is(avatar, renderer):
+    pose = replace(avatar.portrait_pose, stamp_ns=123)
+    frame = renderer.render(pose, Presence.HOLDING)
+    assert frame.rgb.shape == (120, 160, 3)
+    assert frame.rgb.dtype == np.uint8
+    assert frame.stamp_ns == 123
+    assert frame.presence is Presence.HOLDING
+    assert frame.rgb[0, 0].tolist() == [0x10, 0x20, 0x30]
+    assert frame.alpha[0, 0] == frame.depth[0, 0] == 0
+    # Where Gaussians of the face project, the picture is opaque and as deep as they are.
+    means = renderer.means
+    u, v, _ = (renderer.camera.K @ (means / means[:, 2:]).T).round().astype(int)
+    head = avatar.means[:, 1] > np.quantile(avatar.means[:, 1], 0.8)
+    front = head & (means[:, 2] < np.quantile(means[head, 2], 0.3))
+    assert (frame.alpha[v[front], u[front]] > 0.9).mean() > 0.97
+    error = np.abs(frame.depth[v[front], u[front]] - means[front, 2])
+    assert np.median(error) < 0.01
+
+
+def test_pose_and_face_move_the_picture(avatar, renderer):
+    rest = renderer.render(avatar.portrait_pose).rgb.astype(int)
+    nod = renderer.render(turned(avatar.portrait_pose, 'head', (0.4, 0, 0))).rgb
+    smile = avatar.portrait_pose.blendshapes.copy()
+    smile[BLENDSHAPE_INDEX['jawOpen']] = 1
+    mouth = renderer.render(replace(avatar.portrait_pose, blendshapes=smile)).rgb
+    changed = [np.abs(rest - picture).max(-1) > 20 for picture in (nod, mouth)]
+    assert changed[0].sum() > changed[1].sum() > 10
+    assert not changed[0][100:].any()  # the belly does not nod
+
+
+def test_previous_frame_stays_while_the_next_is_drawn(avatar, renderer):
+    first = renderer.render(avatar.portrait_pose)
+    kept = first.rgb.copy(), first.alpha.copy(), first.depth.copy()
+    second = renderer.render(turned(avatar.portrait_pose, 'head', (0, 0.5, 0)))
+    for array, copy in zip((first.rgb, first.alpha, first.depth), kept, strict=True):
+        assert np.array_equal(array, copy)
+    assert not np.array_equal(first.rgb, second.rgb)
+    third = renderer.render(avatar.portrait_pose)
+    assert third.rgb is first.rgb  # buffers are reused
+    assert np.array_equal(third.rgb, kept[0])
+
+
+def test_live_picture_is_the_rasterizers(avatar):
+    means, quats = AvatarSkinning(load_body_model(), avatar).pose(avatar.portrait_pose)
+    camera = avatar.camera.resized(100, 80)
+    background = np.array([0.1, 0.2, 0.3], np.float32)
+    rgb, alpha, depth = (np.zeros((80, 100, 3), np.uint8), np.zeros((80, 100), np.float32),
+                         np.zeros((80, 100), np.float32))
+    SplatCpu(avatar.scales, avatar.opacities, avatar.colors, camera, background).draw(
+        means, quats, rgb, alpha, depth)
+    image, alphas, _ = rasterization(
+        *(torch.tensor(array) for array in (means, quats, avatar.scales, avatar.opacities,
+                                            avatar.colors)),
+        torch.eye(4)[None], torch.tensor(camera.K)[None], 100, 80,
+        backgrounds=torch.tensor(background)[None], render_mode='RGB+ED')
+    image, alphas = image[0].numpy(), alphas[0, ..., 0].numpy()
+    assert np.abs(rgb - image[..., :3].clip(0, 1) * 255).max() < 0.501
+    assert np.array_equal(alpha, alphas)
+    assert np.abs(depth - np.where(alphas > 0, image[..., 3], 0)).max() < 1e-5
+
+
+def test_size_may_differ_from_the_portraits(avatar, renderer):
+    wide = AvatarRenderer(avatar, RenderingConfig(width=320, height=120, backend='cpu'))
+    inner = wide.render(avatar.portrait_pose).alpha[:, 80:240]
+    assert np.abs(inner - renderer.render(avatar.portrait_pose).alpha).max() < 1e-3
+
+
+def test_a_pose_in_another_frame_is_refused(avatar, renderer):
+    with pytest.raises(PoseError, match='other_camera'):
+        renderer.render(replace(avatar.portrait_pose, frame_id='other_camera'))
+
+
+@pytest.mark.parametrize('settings', [
+    {'background': 'blue'}, {'background': '#12345'}, {'width': 0}, {'backend': 'metal'}])
+def test_wrong_settings_are_named(settings):
+    with pytest.raises(InputError, match=next(iter(settings))):
+        RenderingConfig(**settings)
+
+
+@pytest.mark.parametrize('change', [
+    {'means': lambda a: a[:-1]}, {'quats': lambda a: a.astype(float)},
+    {'rgb': lambda a: a[:, ::-1]}, {'depth': lambda a: a[:10]}])
+def test_wrong_buffers_are_named(avatar, change):
+    splatter = SplatCpu(avatar.scales, avatar.opacities, avatar.colors,
+                        avatar.camera.resized(32, 32), np.zeros(3, np.float32))
+    arrays = {'means': avatar.means, 'quats': avatar.quats,
+              'rgb': np.zeros((32, 32, 3), np.uint8), 'alpha': np.zeros((32, 32), np.float32),
+              'depth': np.zeros((32, 32), np.float32)}
+    for name, function in change.items():
+        arrays[name] = function(arrays[name])
+    with pytest.raises(InputError, match='cannot draw 8000 Gaussians at 32x32'):
+        splatter.draw(**arrays)

@@ -1,0 +1,158 @@
+"""The avatar in a pose, as a picture."""
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from visa_ros.body.model import load_body_model
+from visa_ros.body.skinning import AvatarSkinning
+from visa_ros.config import Config, param
+from visa_ros.errors import InputError, PoseError
+from visa_ros.rendering.splat_cpu import SplatCpu
+from visa_ros.types import (
+    CoarseFrame,
+    Float32,
+    GaussianAvatar,
+    OperatorPose,
+    Presence,
+    UInt8,
+)
+
+# What a machine with an NVIDIA driver has, on Linux and under WSL.
+_NVIDIA_DEVICES = (Path('/dev/nvidiactl'), Path('/dev/dxg'))
+
+
+@dataclass(frozen=True)
+class RenderingConfig(Config):
+    """How the avatar's picture is drawn."""
+
+    width: int = param(512, 'Width of the picture [px]', low=16, high=4096)
+    height: int = param(512, 'Height of the picture [px]', low=16, high=4096)
+    background: str = param('#2b3038', 'Colour behind the avatar, as #rrggbb')
+    backend: str = param(
+        'auto', 'What draws: gsplat needs a CUDA GPU, cpu needs nothing, auto takes gsplat where '
+        'it can work', choices=('auto', 'cpu', 'gsplat'))
+    threads: int = param(
+        0, 'CPU threads of the cpu backend; 0 for as many as there are cores', low=0, high=64)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not re.fullmatch('#[0-9a-fA-F]{6}', self.background):
+            raise InputError(f'background must be a colour such as #2b3038, got '
+                             f'{self.background!r}')
+
+    @property
+    def background_rgb(self) -> Float32:
+        """The background as (3,) sRGB in [0, 1]."""
+        channels = np.frombuffer(bytes.fromhex(self.background[1:]), np.uint8)
+        return np.divide(channels, 255, dtype=np.float32)
+
+
+class _Splatter(Protocol):
+    """What ``SplatCpu`` and ``SplatGsplat`` have in common."""
+
+    def draw(self, means: Float32, quats: Float32, rgb: UInt8, alpha: Float32,
+             depth: Float32) -> None: ...
+
+
+class AvatarRenderer:
+    """
+    Draw one avatar, pose after pose, as its portrait's camera would see it.
+
+    Parameters
+    ----------
+    avatar : GaussianAvatar
+        Whom to draw.
+    config : RenderingConfig, optional
+        Size, background, backend.
+
+    Attributes
+    ----------
+    backend : str
+        What draws: 'cpu' or 'gsplat'.
+    camera : Camera
+        The view of the portrait at the picture's size.
+    means : (N, 3) float32
+        Centres of the last frame's Gaussians in the camera's frame, metres.
+
+    Raises
+    ------
+    AvatarError
+        The avatar does not fit its body model.
+    ResourceError
+        The body model, or the GPU that the settings ask for, is not there.
+    MissingDependencyError
+        The package was not built, or gsplat is asked for and missing.
+
+    """
+
+    def __init__(self, avatar: GaussianAvatar, config: RenderingConfig | None = None) -> None:
+        config = config or RenderingConfig()
+        self.camera = avatar.camera.resized(config.width, config.height)
+        self.means = avatar.means
+        self._frame_id = avatar.portrait_pose.frame_id
+        self._skinning = AvatarSkinning(load_body_model(avatar.body_model), avatar)
+        self.backend = _chosen_backend(config.backend)
+        what = (avatar.scales, avatar.opacities, avatar.colors, self.camera,
+                config.background_rgb)
+        if self.backend == 'gsplat':
+            from visa_ros.rendering.splat_gsplat import SplatGsplat
+
+            self._splatter: _Splatter = SplatGsplat(*what)
+        else:
+            self._splatter = SplatCpu(*what, threads=config.threads)
+        # Two, so that a frame stays as it is while the next one is drawn.
+        self._buffers = [_buffers(config.width, config.height) for _ in range(2)]
+
+    def render(self, pose: OperatorPose, presence: Presence = Presence.LIVE) -> CoarseFrame:
+        """
+        Draw the avatar in a pose.
+
+        Parameters
+        ----------
+        pose : OperatorPose
+            In the frame of the avatar's camera.
+        presence : Presence
+            Passed on in the frame.
+
+        Returns
+        -------
+        CoarseFrame
+            Its arrays are overwritten by the second call after this one.
+
+        Raises
+        ------
+        PoseError
+            The pose is in another frame than the avatar's camera.
+
+        """
+        if pose.frame_id != self._frame_id:
+            raise PoseError(f'the pose is in the frame {pose.frame_id!r}, the avatar is drawn in '
+                            f'{self._frame_id!r}; retarget it first (rendering/playback.py)')
+        self.means, quats = self._skinning.pose(pose)
+        self._buffers.reverse()
+        rgb, alpha, depth = self._buffers[0]
+        self._splatter.draw(self.means, quats, rgb, alpha, depth)
+        return CoarseFrame(rgb, alpha, depth, pose.stamp_ns, presence)
+
+
+def _chosen_backend(wanted: str) -> str:
+    if wanted != 'auto':
+        return wanted
+    # torch takes seconds to import: only where a GPU is likely.
+    if find_spec('gsplat') and any(device.exists() for device in _NVIDIA_DEVICES):
+        import torch
+
+        if torch.cuda.is_available():
+            return 'gsplat'
+    return 'cpu'
+
+
+def _buffers(width: int, height: int) -> tuple[UInt8, Float32, Float32]:
+    return (np.zeros((height, width, 3), np.uint8), np.zeros((height, width), np.float32),
+            np.zeros((height, width), np.float32))
