@@ -4,6 +4,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from typing import cast
 
 import cv2
 
@@ -11,10 +12,12 @@ from visa_ros.display.frame_queue import Picture
 from visa_ros.display.mark import INTERRUPTED, INTERRUPTED_AFTER_S, TEXTS, draw_mark
 from visa_ros.display.threaded import ThreadedSink
 from visa_ros.errors import ResourceError
+from visa_ros.types import UInt8
 
 _TITLE = 'Telepresence'
 _EVENTS_EVERY_S = 0.05
 _ESCAPE = 27
+_DARK = (16, 13, 11)
 _PROBE_TIMEOUT_S = 30
 
 
@@ -59,7 +62,7 @@ class Window(ThreadedSink):
             self._frames.close()
 
     def _open(self, picture: Picture) -> None:
-        cv2.namedWindow(_TITLE, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
+        cv2.namedWindow(_TITLE, cv2.WINDOW_NORMAL | cv2.WINDOW_FREERATIO | cv2.WINDOW_GUI_NORMAL)
         if self._fullscreen:
             cv2.setWindowProperty(_TITLE, cv2.WND_PROP_FULLSCREEN, cv2.WINDOW_FULLSCREEN)
         else:
@@ -71,12 +74,23 @@ class Window(ThreadedSink):
         self._is_marked = text is not None
         if text:
             draw_mark(self._last.bgr, text)
-        cv2.imshow(_TITLE, self._last.bgr)
+        _, _, width, height = cv2.getWindowImageRect(_TITLE)
+        cv2.imshow(_TITLE, _letterboxed(self._last.bgr, width, height))
 
     def _finish(self) -> None:
         if self._last:
             cv2.destroyAllWindows()
             cv2.waitKey(1)
+
+
+def _letterboxed(bgr: UInt8, width: int, height: int) -> UInt8:
+    """Return the picture with dark bars, in the proportions of a window: Qt's bars are white."""
+    bars_x = max(0, round(bgr.shape[0] * width / height - bgr.shape[1])) // 2
+    bars_y = max(0, round(bgr.shape[1] * height / width - bgr.shape[0])) // 2
+    if not (bars_x or bars_y):
+        return bgr
+    return cast(UInt8, cv2.copyMakeBorder(bgr, bars_y, bars_y, bars_x, bars_x,
+                                          cv2.BORDER_CONSTANT, value=_DARK))
 
 
 def _check_desktop() -> None:
