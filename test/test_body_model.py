@@ -9,7 +9,7 @@ import pytest
 
 from visa_ros.body.anny_bones import BONE_JOINTS, JAW_FROM, JOINT_BONES
 from visa_ros.body.bake.__main__ import pack
-from visa_ros.body.model import VERTEX_PARTS, load_body_model
+from visa_ros.body.model import TRIANGLE_PARTS, VERTEX_PARTS, load_body_model
 from visa_ros.conventions import BLENDSHAPE_INDEX, BLENDSHAPES, JOINT_INDEX, JOINT_PARENTS, JOINTS
 from visa_ros.errors import ResourceError
 from visa_ros.samples import portrait
@@ -195,6 +195,22 @@ def test_vertex_parts_lie_where_they_are_named(model):
     head, torso, left_arm, right_arm, left_hand, right_hand, legs = middle
     assert head[1] > torso[1] > legs[1]
     assert left_hand[0] > left_arm[0] > 0 > right_arm[0] > right_hand[0]
+
+
+def test_what_is_inside_the_head_is_told_from_the_skin(model):
+    centres = model.template[model.faces].mean(1)
+    skin, eyeball, socket, mouth, tongue = (
+        centres[model.triangle_parts == part] for part in range(len(TRIANGLE_PARTS)))
+    eyes = model.joints_template[[JOINT_INDEX['left_eye'], JOINT_INDEX['right_eye']]]
+    for inner, reach in ((eyeball, 0.016), (socket, 0.03)):
+        nearest = np.linalg.norm(inner[:, None] - eyes, axis=2).min(1)
+        assert nearest.max() < reach
+    lips = model.face_landmarks.on(model.template, model.faces)[[61, 291, 13, 14]]
+    for inner in (mouth, tongue):
+        assert len(inner) > 100
+        assert lips[0, 0] - 0.02 < inner[:, 0].min() < inner[:, 0].max() < lips[1, 0] + 0.02
+        assert inner[:, 2].mean() < lips[2:, 2].min()
+    assert len(skin) > 0.9 * len(centres)
 
 
 # --- the blendshapes

