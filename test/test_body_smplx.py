@@ -4,7 +4,7 @@ import pytest
 
 from visa_ros.body.kinematics import joint_transforms, posed_joints, posed_vertices
 from visa_ros.body.model import load_body_model
-from visa_ros.conventions import JOINT_INDEX, JOINT_PARENTS
+from visa_ros.conventions import JOINT_PARENTS
 from visa_ros.errors import ResourceError
 
 VERTICES, FACES = 200, 300
@@ -21,17 +21,12 @@ def made_up_file(path, **changes):
     arrays = {
         'v_template': rng.normal(size=(VERTICES, 3)),
         'shapedirs': rng.normal(0, 0.01, (VERTICES, 3, 400)),
-        'posedirs': np.zeros((VERTICES, 3, 54 * 9)),
         'J_regressor': regressor / regressor.sum(1, keepdims=True),
         'weights': weights / weights.sum(1, keepdims=True),
         'kintree_table': np.array([[2**32 - 1, *JOINT_PARENTS[1:]], range(55)]),
         'f': rng.integers(0, VERTICES, (FACES, 3)).astype(np.uint32),
         'lmk_faces_idx': rng.integers(0, FACES, 51),
         'lmk_bary_coords': rng.dirichlet([1, 1, 1], 51),
-        'dynamic_lmk_faces_idx': rng.integers(0, FACES, (79, 17)),
-        'dynamic_lmk_bary_coords': rng.dirichlet([1, 1, 1], (79, 17)),
-        **{f'hands_mean{side}': np.zeros(45) for side in 'lr'},
-        **{f'hands_components{side}': np.eye(45) for side in 'lr'},
     } | changes
     np.savez(path, **{name: array for name, array in arrays.items() if array is not None})
     return str(path)
@@ -43,30 +38,20 @@ def path(tmp_path_factory):
 
 
 def test_it_poses_as_smplx_itself_does(path):
-    smplx = pytest.importorskip('smplx', reason="SMPL-X's own package is not installed")
+    lbs = pytest.importorskip('smplx.lbs', reason="SMPL-X's own package is not installed")
     torch = pytest.importorskip('torch')
     model = load_body_model(path)
     rng = np.random.default_rng(1)
     betas = rng.normal(size=len(model.shape_basis)).astype(np.float32)
     rotations = rng.normal(0, 0.4, (55, 3)).astype(np.float32)
 
-    # Its extra landmarks are vertices that this small file does not have.
-    landmarks = dict.fromkeys(smplx.vertex_ids.vertex_ids['smplx'], 0)
-    theirs = smplx.SMPLX(path, num_betas=len(betas), use_pca=False, flat_hand_mean=True,
-                         vertex_ids=landmarks)
-
-    def given(first, last):
-        part = rotations[JOINT_INDEX[first]:JOINT_INDEX[last] + 1]
-        return torch.tensor(part.reshape(1, -1))
-
-    out = theirs(
-        betas=torch.tensor(betas)[None], global_orient=given('pelvis', 'pelvis'),
-        body_pose=given('left_hip', 'right_wrist'), jaw_pose=given('jaw', 'jaw'),
-        leye_pose=given('left_eye', 'left_eye'), reye_pose=given('right_eye', 'right_eye'),
-        left_hand_pose=given('left_index1', 'left_thumb3'),
-        right_hand_pose=given('right_index1', 'right_thumb3'))
-    their_vertices, their_joints = (
-        array[0].detach().numpy() for array in (out.vertices, out.joints))
+    with np.load(path) as file:
+        arrays = {name: torch.tensor(file[name].astype(np.float32)) for name in (
+            'v_template', 'shapedirs', 'J_regressor', 'weights')}
+    their_vertices, their_joints = (array[0].numpy() for array in lbs.lbs(
+        torch.tensor(betas)[None], torch.tensor(rotations).reshape(1, -1), arrays['v_template'],
+        arrays['shapedirs'][:, :, :len(betas)], torch.zeros(54 * 9, 3 * VERTICES),
+        arrays['J_regressor'], torch.tensor(JOINT_PARENTS), arrays['weights']))
 
     vertices, joints = model.shaped(betas)
     # SMPL-X leaves the pelvis where the shape has it; here it goes to the translation.
