@@ -7,7 +7,7 @@ from scipy.spatial.transform import Rotation
 
 from visa_ros.body.kinematics import joint_transforms, posed_joints
 from visa_ros.body.model import load_body_model
-from visa_ros.conventions import JOINT_INDEX
+from visa_ros.conventions import JOINT_INDEX, PART_INDEX
 from visa_ros.rendering.playback import PlaybackConfig, PosePlayback, blend
 from visa_ros.types import Camera, Consent, GaussianAvatar, OperatorPose, Presence
 
@@ -75,6 +75,17 @@ def test_live_joints_are_the_operators_and_the_neck_is_the_portraits(playback, a
     # a webcam does not see the legs: they stay as in the portrait
     np.testing.assert_array_equal(pose.joint_rotations[JOINT_INDEX['left_hip']], 0)
     np.testing.assert_allclose(_neck(pose), _neck(avatar.portrait_pose), atol=1e-5)
+
+
+def test_an_arm_out_of_view_rests_as_in_the_portrait(playback, avatar):
+    raised = _pose(left_shoulder=(0, 0, 1.0), right_shoulder=(0, 0, -1.0))
+    raised.confidence[PART_INDEX['left_arm']] = 0
+    now_s = _live(playback, 0.0, raised)
+    shown = playback.at(now_s)[0].joint_rotations
+    portrait = avatar.portrait_pose.joint_rotations
+    for joint, expected in (('left_shoulder', portrait[JOINT_INDEX['left_shoulder']]),
+                            ('right_shoulder', (0, 0, -1.0))):
+        np.testing.assert_allclose(shown[JOINT_INDEX[joint]], expected, atol=1e-5)
 
 
 def test_a_step_aside_moves_the_neck_by_as_much(playback):

@@ -9,13 +9,26 @@ from scipy.spatial.transform import Rotation
 from visa_ros.body.kinematics import joint_transforms, posed_joints
 from visa_ros.body.model import BodyModel
 from visa_ros.config import Config, param
-from visa_ros.conventions import JOINT_INDEX, JOINTS
+from visa_ros.conventions import JOINT_INDEX, JOINTS, PART_INDEX, PARTS
 from visa_ros.types import Float32, GaussianAvatar, OperatorPose, Presence
 
 _NECK = JOINT_INDEX['neck']
 # Below the chest a webcam sees nothing worth copying: the avatar keeps its portrait's legs.
 _LOWER_BODY = [JOINTS.index(side + part) for side in ('left_', 'right_')
                for part in ('hip', 'knee', 'ankle', 'foot')]
+# Which part's confidence says how far a joint follows the operator; the others always follow.
+_PART_OF_JOINT = {
+    JOINTS.index(f'{side}_{joint}'): PART_INDEX[f'{side}_{part}']
+    for side in ('left', 'right')
+    for part, joints in (
+        ('arm', ('shoulder', 'elbow', 'wrist')),
+        ('hand', tuple(f'{finger}{bone}' for finger in ('index', 'middle', 'pinky', 'ring',
+                                                         'thumb') for bone in (1, 2, 3))))
+    for joint in joints}
+_LIMB_JOINTS, _LIMB_PARTS = (np.array(column) for column in zip(*_PART_OF_JOINT.items(),
+                                                                strict=True))
+# Confidence from which on a limb follows the operator wholly.
+_SURE = 0.5
 # The operator may leave the portrait's place by this much [m] before the motion is clipped.
 _REACH_M = 0.5
 
@@ -39,10 +52,11 @@ class PosePlayback:
     """
     Retarget the operator's poses to an avatar, and bridge the gaps between them.
 
-    The operator's joint rotations are shown as they are; the place of the neck follows the
-    operator's movement from where it has lately been, in the portrait's view.  Without a fresh
-    pose the last one is held (``hold_s``), then the avatar eases into its portrait's pose; when
-    poses return it eases back.  The picture never jumps and never freezes unmarked.
+    The operator's joint rotations are shown as they are, but for limbs that the camera does not
+    see: those rest as in the portrait.  The neck follows the operator's movement from where it has
+    lately been, in the portrait's view.  Without a fresh pose the last one is held (``hold_s``),
+    then the avatar eases into its portrait's pose; when poses return it eases back.  The picture
+    never jumps and never freezes unmarked.
 
     Parameters
     ----------
@@ -70,6 +84,7 @@ class PosePlayback:
         self._last_seen_s = -np.inf  # when a pose of a visible operator arrived
         self._follows = False        # whether the avatar follows the operator
         self._centre: Float32 | None = None
+        self._follow = np.zeros(len(PARTS), np.float32)  # how far each part follows, eased
 
     def put(self, pose: OperatorPose, now_s: float) -> None:
         """
@@ -130,6 +145,12 @@ class PosePlayback:
     def _retarget(self, pose: OperatorPose, elapsed_s: float) -> OperatorPose:
         rotations = pose.joint_rotations.copy()
         rotations[_LOWER_BODY] = self._idle.joint_rotations[_LOWER_BODY]
+        wish = np.minimum(pose.confidence / _SURE, 1)
+        step = np.float32(min(elapsed_s / max(self.config.ease_s, 1e-6), 1))
+        self._follow = self._follow + np.clip(wish - self._follow, -step, step)
+        rotations[_LIMB_JOINTS] = _between(
+            self._idle.joint_rotations[_LIMB_JOINTS], rotations[_LIMB_JOINTS],
+            self._follow[_LIMB_PARTS, None])
         # The pelvis is seldom in view; the neck is: its movement places the avatar.
         neck_from_pelvis = self._neck(rotations)
         neck = pose.translation + neck_from_pelvis
@@ -160,9 +181,7 @@ def blend(first: OperatorPose, second: OperatorPose, share: float) -> OperatorPo
         0 gives the first, 1 the second.
 
     """
-    start = Rotation.from_rotvec(first.joint_rotations)
-    step = (start.inv() * Rotation.from_rotvec(second.joint_rotations)).as_rotvec()
-    rotations = (start * Rotation.from_rotvec(share * step)).as_rotvec().astype(np.float32)
+    rotations = _between(first.joint_rotations, second.joint_rotations, share)
 
     def mix(a: Float32, b: Float32) -> Float32:
         return (a + np.float32(share) * (b - a)).astype(np.float32)
@@ -171,3 +190,10 @@ def blend(first: OperatorPose, second: OperatorPose, share: float) -> OperatorPo
                    translation=mix(first.translation, second.translation),
                    blendshapes=mix(first.blendshapes, second.blendshapes),
                    confidence=mix(first.confidence, second.confidence))
+
+
+def _between(first: Float32, second: Float32, share: float | Float32) -> Float32:
+    """Return the (K, 3) axis-angle rotations between two, by the shorter way."""
+    start = Rotation.from_rotvec(first)
+    step = (start.inv() * Rotation.from_rotvec(second)).as_rotvec()
+    return (start * Rotation.from_rotvec(share * step)).as_rotvec().astype(np.float32)
