@@ -18,9 +18,10 @@ _DEPTH = 12
 _TIME_BASE = Fraction(1, 1000)
 _NOMINAL_FPS = 25
 
-# The first that FFmpeg was built with.
+# The first that FFmpeg was built with.  x264's preset: 3 ms of a core for 512x512, a quarter less
+# than 'veryfast', for a third more bits.
 _CODECS = {
-    'libx264': {'preset': 'veryfast', 'tune': 'zerolatency', 'crf': '20'},
+    'libx264': {'preset': 'superfast', 'tune': 'zerolatency', 'crf': '20'},
     'libopenh264': {'b': '4000000'},
     'mpeg4': {'b': '8000000'},
 }
@@ -84,6 +85,7 @@ class VideoFile(ThreadedSink):
         stream.width, stream.height, stream.pix_fmt = width & ~1, height & ~1, 'yuv420p'
         context = stream.codec_context
         context.time_base = _TIME_BASE
+        context.thread_count = 2
         context.colorspace = av.video.reformatter.Colorspace.ITU709
         context.color_range = av.video.reformatter.ColorRange.MPEG
         return stream

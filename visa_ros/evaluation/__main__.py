@@ -4,7 +4,7 @@ from importlib import import_module
 from pathlib import Path
 
 # Each is a module of this folder with add_arguments(parser) and run(arguments) -> Report.
-MEASUREMENTS = ('capture', 'latency', 'reconstruction', 'rendering', 'wire')
+MEASUREMENTS = ('capture', 'display', 'latency', 'reconstruction', 'rendering', 'wire')
 
 
 def main() -> None:

@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> Report:
     pipeline.show(AvatarStage(
         avatar, RenderingConfig(width=arguments.size, height=arguments.size)))
     source = VideoSource(SourceConfig(source=arguments.source), pipeline.put)
-    with _viewer(display.url) as drawn:
+    with viewer(display.url) as drawn:
         source.start()
         time.sleep(3.0)  # the first frames find the operator
         pipeline.statistics = RunStatistics()
@@ -95,7 +95,7 @@ def _given(**values: object) -> dict[str, Any]:
 
 
 @contextmanager
-def _viewer(url: str) -> Iterator[list[tuple[float, float]]]:
+def viewer(url: str) -> Iterator[list[tuple[float, float]]]:
     """Run a viewer; the list is filled with (monotonic time, latency in s) when it ends."""
     context = multiprocessing.get_context('spawn')
     stop, ready = context.Event(), context.Event()
