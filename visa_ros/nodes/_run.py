@@ -2,8 +2,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Sequence
 
 import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
@@ -13,11 +12,12 @@ from rclpy.node import Node
 from visa_ros.errors import VisaError
 
 
-class ClosableNode(Protocol):
-    """A node that owns threads."""
+class StageNode(Node):
+    """A node that owns threads, and ends them."""
 
     def close(self) -> None:
-        """Stop its threads and close what it opened."""
+        """Stop the threads and close what was opened; called before the node is destroyed."""
+        raise NotImplementedError
 
 
 class RosLogHandler(logging.Handler):
@@ -38,14 +38,14 @@ class RosLogHandler(logging.Handler):
             self._logger.info(text)
 
 
-def run(make_nodes: Callable[[], list[Node]], args: list[str] | None = None) -> int:
+def run(make_nodes: Callable[[], Sequence[StageNode]], args: list[str] | None = None) -> int:
     """
     Make nodes, spin them in one thread until shutdown, and close them.
 
     Parameters
     ----------
     make_nodes : callable
-        Returns the process's nodes; each has ``close()``.
+        Returns the process's nodes.
     args : list of str, optional
         Command line; by default the process's own.
 
@@ -61,7 +61,7 @@ def run(make_nodes: Callable[[], list[Node]], args: list[str] | None = None) -> 
     handler = RosLogHandler('visa_ros')
     log.addHandler(handler)
     log.propagate = False
-    nodes: list[Node] = []
+    nodes: Sequence[StageNode] = ()
     try:
         nodes = make_nodes()
         executor = SingleThreadedExecutor()

@@ -2,8 +2,8 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
-from rclpy.node import Node
 from sensor_msgs.msg import CompressedImage, Image
 
 from visa_ros.display.sinks import DisplayConfig, open_sinks
@@ -12,7 +12,7 @@ from visa_ros.nodes._conversions import image_from_compressed_msg, image_from_ms
 from visa_ros.nodes._diagnostics import Diagnostics, Health
 from visa_ros.nodes._params import declare
 from visa_ros.nodes._qos import STREAM_IN
-from visa_ros.nodes._run import run
+from visa_ros.nodes._run import StageNode, run
 from visa_ros.types import Presence, ShadedFrame
 from visa_ros.worker import Worker
 
@@ -20,10 +20,10 @@ from visa_ros.worker import Worker
 _LINK_LOST_S = 1.5
 
 
-class AvatarDisplayNode(Node):
+class AvatarDisplayNode(StageNode):
     """Subscribes to ``coarse/image`` (raw, or compressed if asked) and ``frame_timing``."""
 
-    def __init__(self, **kwargs: object) -> None:
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__('avatar_display', **kwargs)
         self._sinks = open_sinks(declare(self, 'display', DisplayConfig))
         self._presence = Presence.LIVE

@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Thread
+from typing import Any
 
 import rclpy.action
 from rclpy.action.server import ServerGoalHandle
-from rclpy.node import Node
 from rclpy.task import Future
 
 from visa_ros.action import Reconstruct
@@ -20,7 +20,7 @@ from visa_ros.nodes._conversions import avatar_to_msg
 from visa_ros.nodes._diagnostics import Diagnostics, Health
 from visa_ros.nodes._params import declare
 from visa_ros.nodes._qos import LATCHED
-from visa_ros.nodes._run import run
+from visa_ros.nodes._run import StageNode, run
 from visa_ros.reconstruction.portrait import read_portrait
 from visa_ros.reconstruction.reconstruct import (
     Progress,
@@ -43,7 +43,7 @@ class AvatarConfig(Config):
         'operator', 'Who agreed that this avatar exists; kept in its consent record')
 
 
-class AvatarReconstructionNode(Node):
+class AvatarReconstructionNode(StageNode):
     """
     Publishes ``avatar`` (latched), serves ``reconstruct``.
 
@@ -57,7 +57,7 @@ class AvatarReconstructionNode(Node):
     """
 
     def __init__(self, on_avatar: Callable[[GaussianAvatar], None] | None = None,
-                 on_progress: Progress | None = None, **kwargs: object) -> None:
+                 on_progress: Progress | None = None, **kwargs: Any) -> None:
         super().__init__('avatar_reconstruction', **kwargs)
         self._on_avatar = on_avatar
         self._on_progress = on_progress

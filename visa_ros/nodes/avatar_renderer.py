@@ -3,8 +3,7 @@ from __future__ import annotations
 
 import sys
 import time
-
-from rclpy.node import Node
+from typing import Any
 
 from visa_ros.msg import GaussianAvatar as GaussianAvatarMsg
 from visa_ros.msg import OperatorPose as OperatorPoseMsg
@@ -13,7 +12,7 @@ from visa_ros.nodes._diagnostics import Diagnostics, Health
 from visa_ros.nodes._outputs import FrameOutputs
 from visa_ros.nodes._params import declare
 from visa_ros.nodes._qos import LATCHED, STREAM_IN
-from visa_ros.nodes._run import run
+from visa_ros.nodes._run import StageNode, run
 from visa_ros.pacing import PacingConfig
 from visa_ros.rendering.playback import PlaybackConfig
 from visa_ros.rendering.renderer import RenderingConfig
@@ -23,10 +22,10 @@ from visa_ros.types import Presence
 from visa_ros.worker import Worker
 
 
-class AvatarRendererNode(Node):
+class AvatarRendererNode(StageNode):
     """Subscribes to ``operator_pose`` and ``avatar``, publishes ``coarse/image`` and more."""
 
-    def __init__(self, **kwargs: object) -> None:
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__('avatar_renderer', **kwargs)
         self._rendering = declare(self, 'rendering', RenderingConfig)
         self._playback = declare(self, 'playback', PlaybackConfig)

@@ -2,8 +2,8 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
-from rclpy.node import Node
 from sensor_msgs.msg import CompressedImage, Image
 
 from visa_ros.capture.capture import PoseCapture
@@ -14,16 +14,16 @@ from visa_ros.nodes._diagnostics import Diagnostics, Health
 from visa_ros.nodes._outputs import PoseOutputs
 from visa_ros.nodes._params import declare
 from visa_ros.nodes._qos import STREAM_IN
-from visa_ros.nodes._run import run
+from visa_ros.nodes._run import StageNode, run
 from visa_ros.pacing import Pacer, PacingConfig
 from visa_ros.types import OperatorPose
 from visa_ros.worker import Worker
 
 
-class PoseCaptureNode(Node):
+class PoseCaptureNode(StageNode):
     """Subscribes to ``image_raw`` (raw or compressed), publishes ``operator_pose``."""
 
-    def __init__(self, **kwargs: object) -> None:
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__('pose_capture', **kwargs)
         self._capture = PoseCapture(declare(self, 'capture', CaptureConfig))
         self._capture.warm_up()

@@ -3,9 +3,9 @@ from __future__ import annotations
 
 import sys
 import time
+from typing import Any
 
 import rclpy
-from rclpy.node import Node
 from rich.console import Console
 from rich.table import Table
 from sensor_msgs.msg import CompressedImage, Image
@@ -20,7 +20,7 @@ from visa_ros.nodes._diagnostics import Diagnostics, Health
 from visa_ros.nodes._outputs import FrameOutputs, PoseOutputs
 from visa_ros.nodes._params import declare
 from visa_ros.nodes._qos import STREAM_IN
-from visa_ros.nodes._run import run
+from visa_ros.nodes._run import StageNode, run
 from visa_ros.nodes.avatar_reconstruction import AvatarReconstructionNode
 from visa_ros.pacing import PacingConfig
 from visa_ros.pipeline import Pipeline
@@ -32,7 +32,7 @@ from visa_ros.types import CoarseFrame, GaussianAvatar, Presence
 from visa_ros.worker import Worker
 
 
-class TelepresenceNode(Node):
+class TelepresenceNode(StageNode):
     """
     Runs the pipeline; publishes the same topics as the separate nodes.
 
@@ -40,7 +40,7 @@ class TelepresenceNode(Node):
     instead of opening a camera.
     """
 
-    def __init__(self, **kwargs: object) -> None:
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__('telepresence', **kwargs)
         self._rendering = declare(self, 'rendering', RenderingConfig)
         self._playback = declare(self, 'playback', PlaybackConfig)
@@ -132,7 +132,7 @@ def main(args: list[str] | None = None) -> int:
         bar.set_description(f'avatar: {step}')
         bar.update(round(100 * fraction) - bar.n)
 
-    def make_nodes() -> list[Node]:
+    def make_nodes() -> list[StageNode]:
         telepresence = TelepresenceNode()
 
         def show(avatar: GaussianAvatar) -> None:

@@ -2,8 +2,8 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
-from rclpy.node import Node
 from sensor_msgs.msg import Image
 
 from visa_ros.capture.source import SourceConfig, VideoSource
@@ -11,14 +11,14 @@ from visa_ros.nodes._conversions import ImageMessage
 from visa_ros.nodes._diagnostics import Diagnostics, Health
 from visa_ros.nodes._params import declare
 from visa_ros.nodes._qos import STREAM_OUT
-from visa_ros.nodes._run import run
+from visa_ros.nodes._run import StageNode, run
 from visa_ros.types import CameraImage
 
 
-class VideoSourceNode(Node):
+class VideoSourceNode(StageNode):
     """Publishes ``image_raw``."""
 
-    def __init__(self, **kwargs: object) -> None:
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__('video_source', **kwargs)
         self._publisher = self.create_publisher(Image, 'image_raw', STREAM_OUT)
         self._message = ImageMessage()
