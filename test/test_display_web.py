@@ -90,13 +90,16 @@ def test_a_frame_arrives_with_its_stamp_and_presence(display, portrait):
 
 def test_the_render_loop_may_reuse_its_buffer_at_once(display, portrait):
     page = open_page(display)
+    display.show(ShadedFrame(np.zeros_like(portrait), 1))
+    receive(page)
     buffer = portrait.copy()
-    display.show(ShadedFrame(buffer, 1))
+    display.show(ShadedFrame(buffer, 2))  # waits until the first is acknowledged
     buffer[:] = 0
+    acknowledge(page, 1)
     assert np.abs(receive(page)[3].astype(int) - portrait).mean() < 3
 
 
-def test_a_slow_page_gets_the_latest_frame_and_no_backlog(display, portrait):
+def test_a_page_gets_the_latest_frame_and_no_backlog(display, portrait):
     page = open_page(display)
     display.show(ShadedFrame(portrait, 1))
     assert receive(page)[:2] == (1, 1)
@@ -105,6 +108,22 @@ def test_a_slow_page_gets_the_latest_frame_and_no_backlog(display, portrait):
     acknowledge(page, 1)
     assert receive(page)[:2] == (51, 51)
     assert health(display)['encoded'] == 2
+
+
+def test_a_slow_page_does_not_hold_up_a_quick_one(display, portrait):
+    slow, quick = open_page(display), open_page(display)
+    display.show(ShadedFrame(portrait, 1))
+    receive(slow)
+    for stamp_ns in range(2, 12):
+        assert receive(quick)[0] == stamp_ns - 1
+        acknowledge(quick, stamp_ns - 1)
+        wait_until(lambda: display._waiting)
+        display.show(ShadedFrame(portrait, stamp_ns))
+    assert receive(quick)[0] == 11
+    acknowledge(slow, 1)
+    wait_until(lambda: display._waiting)
+    display.show(ShadedFrame(portrait, 12))
+    assert receive(slow)[:2] == (12, 12), 'none of those between'
 
 
 def test_one_encoding_serves_every_page(display, portrait):
