@@ -117,7 +117,7 @@ def test_a_wrong_file_is_refused_with_its_path(tmp_path, content):
 
 def test_shapes_agree_with_each_other(model):
     vertices, joints = model.shaped(person(model, 0))
-    assert vertices.shape == model.template.shape == (13718, 3)
+    assert vertices.shape == model.template.shape == (13854, 3)
     assert joints.shape == (55, 3)
     assert model.faces.max() == len(model.template) - 1
     assert model.faces.min() == 0
@@ -199,18 +199,28 @@ def test_vertex_parts_lie_where_they_are_named(model):
 
 def test_what_is_inside_the_head_is_told_from_the_skin(model):
     centres = model.template[model.faces].mean(1)
-    skin, eyeball, socket, mouth, tongue = (
+    skin, eyeball, socket, mouth, tongue, teeth = (
         centres[model.triangle_parts == part] for part in range(len(TRIANGLE_PARTS)))
     eyes = model.joints_template[[JOINT_INDEX['left_eye'], JOINT_INDEX['right_eye']]]
     for inner, reach in ((eyeball, 0.016), (socket, 0.03)):
         nearest = np.linalg.norm(inner[:, None] - eyes, axis=2).min(1)
         assert nearest.max() < reach
     lips = model.face_landmarks.on(model.template, model.faces)[[61, 291, 13, 14]]
-    for inner in (mouth, tongue):
+    for inner in (mouth, tongue, teeth):
         assert len(inner) > 100
         assert lips[0, 0] - 0.02 < inner[:, 0].min() < inner[:, 0].max() < lips[1, 0] + 0.02
         assert inner[:, 2].mean() < lips[2:, 2].min()
-    assert len(skin) > 0.9 * len(centres)
+    assert len(skin) > 0.85 * len(centres)
+
+
+def test_lower_teeth_go_with_the_jaw_and_upper_ones_stay(model):
+    teeth = np.unique(model.faces[model.triangle_parts == TRIANGLE_PARTS.index('teeth')])
+    values = np.zeros(len(BLENDSHAPES), np.float32)
+    values[BLENDSHAPE_INDEX['jawOpen']] = 1
+    down = -model.blendshapes.offsets(values, len(model.template))[teeth, 1]
+    height = model.template[teeth, 1]
+    assert (down > 0.004).sum() == (down == 0).sum() == len(teeth) / 2
+    assert height[down == 0].mean() > height[down > 0].mean() + 0.01
 
 
 # --- the blendshapes

