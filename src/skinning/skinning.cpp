@@ -1,7 +1,7 @@
 // Moves an avatar's Gaussians with a body: face blendshapes, then linear blend skinning of the
 // means and of the orientations.  The caller is visa_ros/body/skinning.py, which checks indices.
 //
-// One thread on purpose: 60,000 Gaussians take it 1.0 ms.  A second one saved 0.5 ms on idle cores;
+// One thread on purpose: 60,000 Gaussians take it 1.2 ms.  A second one saved 0.5 ms on idle cores;
 // with cores busy, as capture keeps them, waiting for it made the median 15 ms.
 #include <algorithm>
 #include <cmath>
