@@ -103,7 +103,7 @@ def _colors(image: UInt8, body: Landmarks) -> list[Float32 | None]:
         lab = cv2.cvtColor(patch, cv2.COLOR_RGB2LAB).reshape(-1, 3).astype(int)
         a, b = np.clip((lab[:, 1:] - 64) // 8, 0, 15).T  # colours of people are not saturated
         counts = np.bincount((lab[:, 0] // 32) * 256 + a * 16 + b, minlength=2048)
-        histograms.append(counts.astype(np.float32) / len(lab))
+        histograms.append(counts.astype(np.float32) / np.float32(len(lab)))
     return histograms
 
 
