@@ -24,7 +24,7 @@ from visa_ros.types import Presence, ShadedFrame
 
 TIMEOUT_S = 30
 SIZE = 512
-CHROMIUM = shutil.which('chromium') or shutil.which('chromium-browser')
+CHROMIUM = next(filter(None, map(shutil.which, ('chromium', 'google-chrome'))), None)
 
 
 @pytest.fixture(scope='module')

@@ -18,17 +18,29 @@ from visa_ros.types import Presence
 TIMEOUT_S = 30
 WIDTH, HEIGHT = 640, 512
 
-# Shows a frame for each line, and closes at the end.  A process of its own: Qt aborts the one
-# that it is in when its X server goes.
+# Shows frames with the presence that it was last told, or none, and closes at the end.  A process
+# of its own: Qt aborts the one that it is in when its X server goes.
 SHOW = '''
 import sys
+from threading import Event, Thread
 from visa_ros import samples
 from visa_ros.display.sinks import DisplayConfig, open_sinks
 from visa_ros.types import Presence, ShadedFrame
 
 window, = open_sinks(DisplayConfig(web=False, window=True))
+told, done = ['NOTHING'], Event()
+
+def show():
+    while not done.wait(0.04):
+        if told[-1] != 'NOTHING':
+            window.show(ShadedFrame(samples.portrait(), 1, Presence[told[-1]]))
+
+thread = Thread(target=show)
+thread.start()
 for line in sys.stdin:
-    window.show(ShadedFrame(samples.portrait(), 1, Presence[line.strip()]))
+    told.append(line.strip())
+done.set()
+thread.join()
 window.close()
 window.close()
 '''
@@ -85,7 +97,8 @@ def test_the_window_shows_the_picture_and_its_marks(screen):
         wait_until(lambda: shows(marked(TEXTS[Presence.OPERATOR_LOST])))
         process.stdin.write('HOLDING\n')
         wait_until(lambda: shows(picture))
-        wait_until(lambda: shows(marked(INTERRUPTED)))  # no frame comes any more
+        process.stdin.write('NOTHING\n')
+        wait_until(lambda: shows(marked(INTERRUPTED)))
         process.stdin.close()
         assert process.wait(TIMEOUT_S) == 0
     wait_until(lambda: not shows(marked(INTERRUPTED)))

@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> Report:
         encode_s.append(time.perf_counter() - start_s)
         sizes.append(len(jpeg))
     rows = [_measure(arguments, pictures, viewers) for viewers in (0, 1, 3)]
-    browser = shutil.which('chromium') or shutil.which('chromium-browser')
+    browser = shutil.which('chromium') or shutil.which('google-chrome')
     if browser:
         rows.append(_measure(arguments, pictures, 1, browser))
     kilobytes = np.mean(sizes) / 1e3
