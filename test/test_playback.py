@@ -8,7 +8,8 @@ from scipy.spatial.transform import Rotation
 from visa_ros.body.kinematics import joint_transforms, posed_joints
 from visa_ros.body.model import load_body_model
 from visa_ros.conventions import JOINT_INDEX, PART_INDEX
-from visa_ros.rendering.playback import PlaybackConfig, PosePlayback, blend
+from visa_ros.rendering.playback import PlaybackConfig, PosePlayback
+from visa_ros.rendering.retarget import blend
 from visa_ros.types import Camera, Consent, GaussianAvatar, OperatorPose, Presence
 
 _CONFIG = PlaybackConfig(hold_s=0.4, lost_s=1.5, ease_s=0.6, recentre_s=0.0)
@@ -43,6 +44,20 @@ def playback(avatar):
     return PosePlayback(avatar, load_body_model(), _CONFIG)
 
 
+def _matrix(pose, joint):
+    return Rotation.from_rotvec(pose.joint_rotations[JOINT_INDEX[joint]]).as_matrix()
+
+
+def _bearings(pose):
+    """Return the rotations of chest and head in the camera."""
+    chain = ['pelvis', 'spine1', 'spine2', 'spine3', 'neck', 'head']
+    total, bearings = Rotation.identity(), []
+    for joint in chain:
+        total = total * Rotation.from_rotvec(pose.joint_rotations[JOINT_INDEX[joint]])
+        bearings.append(total)
+    return bearings[3], bearings[5]
+
+
 def _neck(pose):
     model = load_body_model()
     transforms = joint_transforms(
@@ -65,16 +80,29 @@ def test_before_anything_arrives_the_portrait_is_shown_and_marked(playback, avat
     assert presence is Presence.LINK_LOST
 
 
-def test_live_joints_are_the_operators_and_the_neck_is_the_portraits(playback, avatar):
-    turned = _pose(translation=(0.3, 0.2, 0.9), neck=(0, 0.5, 0), left_hip=(1, 0, 0))
-    now_s = _live(playback, 0.0, turned)
+def test_the_operators_usual_pose_is_the_portraits(playback, avatar):
+    """Whatever bearing a camera sees the operator under, it is shown as in the portrait."""
+    usual = _pose((0.3, 0.2, 0.9), pelvis=(2.9, 0.1, 0), neck=(0.3, 0.2, 0), left_hip=(1, 0, 0))
+    now_s = _live(playback, 0.0, usual)
     pose, presence = playback.at(now_s)
     assert presence is Presence.LIVE
-    assert pose.stamp_ns == turned.stamp_ns
-    np.testing.assert_allclose(pose.joint_rotations[JOINT_INDEX['neck']], (0, 0.5, 0), atol=1e-6)
-    # a webcam does not see the legs: they stay as in the portrait
-    np.testing.assert_array_equal(pose.joint_rotations[JOINT_INDEX['left_hip']], 0)
-    np.testing.assert_allclose(_neck(pose), _neck(avatar.portrait_pose), atol=1e-5)
+    assert pose.stamp_ns == usual.stamp_ns
+    portrait = avatar.portrait_pose
+    for joint in ('pelvis', 'spine2', 'neck', 'head', 'left_hip'):
+        np.testing.assert_allclose(_matrix(pose, joint), _matrix(portrait, joint), atol=1e-5)
+    np.testing.assert_allclose(_neck(pose), _neck(portrait), atol=1e-5)
+
+
+def test_a_turn_of_head_or_chest_is_the_same_turn_on_the_screen(playback):
+    now_s = _live(playback, 0.0, _pose(head=(0.1, 0, 0)))
+    before = _bearings(playback.at(now_s)[0])
+    turned = _pose(head=(0.1, 0, 0), neck=(0, 0.4, 0), spine2=(0, 0.2, 0))
+    now_s = _live(playback, now_s, turned)
+    chest, head = (after * b.inv() for after, b in
+                   zip(_bearings(playback.at(now_s)[0]), before, strict=True))
+    # in the camera the body's y axis points down: a turn to the left is about -y
+    np.testing.assert_allclose(chest.as_rotvec(), (0, -0.2, 0), atol=1e-5)
+    np.testing.assert_allclose(head.as_rotvec(), (0, -0.6, 0), atol=1e-5)
 
 
 def test_an_arm_out_of_view_rests_as_in_the_portrait(playback, avatar):
@@ -91,15 +119,18 @@ def test_an_arm_out_of_view_rests_as_in_the_portrait(playback, avatar):
 def test_a_step_aside_moves_the_neck_by_as_much(playback):
     now_s = _live(playback, 0.0, _pose())
     before = _neck(playback.at(now_s)[0])
-    now_s = _live(playback, now_s, _pose((0.1, 0.5, 1.4)))
-    np.testing.assert_allclose(_neck(playback.at(now_s)[0]) - before, (0.1, 0, -0.1), atol=1e-5)
+    now_s = _live(playback, now_s, _pose((0.02, 0.5, 1.48)))
+    moved = _neck(playback.at(now_s)[0]) - before
+    np.testing.assert_allclose(moved, (0.02, 0, -0.02), atol=2e-4)
+    now_s = _live(playback, now_s, _pose((5.0, 0.5, 1.5)))  # but never out of the picture
+    assert 0.1 < _neck(playback.at(now_s)[0])[0] - before[0] < 0.16
 
 
 def test_a_lasting_shift_returns_to_the_middle(avatar):
     playback = PosePlayback(avatar, load_body_model(), replace(_CONFIG, recentre_s=2.0))
     now_s = _live(playback, 0.0, _pose())
     middle = _neck(playback.at(now_s)[0])
-    now_s = _live(playback, now_s, _pose((0.2, 0.5, 1.5)), seconds=20.0)
+    now_s = _live(playback, now_s, _pose((0.1, 0.5, 1.5)), seconds=20.0)
     np.testing.assert_allclose(_neck(playback.at(now_s)[0]), middle, atol=0.002)
 
 
@@ -132,8 +163,8 @@ def test_the_return_is_eased_even_after_a_short_gap(playback):
     playback.at(back_s - 0.01)
     shown = []
     for step_s in np.arange(0, 1, 1 / 30):
-        playback.put(_pose(head=(0, 1.0, 0)), back_s + step_s)
-        shown.append(playback.at(back_s + step_s)[0].joint_rotations[JOINT_INDEX['head'], 1])
+        playback.put(_pose(left_elbow=(0, 1.0, 0)), back_s + step_s)
+        shown.append(playback.at(back_s + step_s)[0].joint_rotations[JOINT_INDEX['left_elbow'], 1])
     assert shown[0] < 0.05
     assert shown[-1] == pytest.approx(1.0)
     assert np.abs(np.diff(shown)).max() < 0.2
