@@ -45,8 +45,10 @@ class PoseCapture:
         self.config = config or CaptureConfig()
         self.processed = self.unseen = self.bad = 0
         self._trackers = Landmarkers(self.config)
-        self._solver = PoseSolver(load_body_model())
-        self._filter = PoseFilter()
+        model = load_body_model()
+        self._solver = PoseSolver(model)
+        self._filter = PoseFilter(model.zero_pose_joints(
+            np.zeros(len(model.shape_basis), np.float32)))
         self._last_stamp_ns: int | None = None
 
     def process(self, image: CameraImage) -> OperatorPose | None:

@@ -64,7 +64,8 @@ _POSE_HEAD_ROTATION_SIGMA = 0.2
 _CANONICAL_TO_HEAD = exp(np.array((0.05, 0.0, 0.0)))
 _FACING = np.diag((1.0, -1.0, -1.0))  # OpenGL's camera axes to ours
 
-_MIN_VISIBILITY = 0.3
+# Below the first a joint comes to rest; above the second it is followed again.
+_MIN_VISIBILITY, _SURE_VISIBILITY = 0.35, 0.65
 # Of what the trackers only guess beyond the image's edge.
 _GUESS = 0.15
 
@@ -104,6 +105,7 @@ class PoseSolver:
         self._features = features - features.mean(0)
         self._body = BodyFit(joints)
         self._hands = {side: HandFit(joints, side) for side in _SIDES}
+        self._followed = np.zeros(len(_BODY_POINTS), bool)
         self._hand_scales = np.ones(15)
         self._hands_measured = False
 
@@ -125,16 +127,16 @@ class PoseSolver:
             Since the image before.
 
         """
-        arms = self._arm_visibility(seen)
-        self._body.fit(self._observations(seen, camera, arms), camera, elapsed_s)
+        trust = self._trust(seen)
+        self._body.fit(self._observations(seen, camera, trust), camera, elapsed_s)
         rotations = np.zeros((len(JOINTS), 3))
         rotations[[JOINT_INDEX[name] for name in BONES]] = log(self._body.rotations)
         confidence = np.zeros(len(PARTS), np.float32)
         confidence[PART_INDEX['body']] = max(seen.visibility[[11, 12]].mean(), 0.05)
         confidence[PART_INDEX['face']] = float(seen.face is not None)
-        for side, hand, visible in zip(_SIDES, (seen.left_hand, seen.right_hand), arms,
-                                       strict=True):
-            confidence[PART_INDEX[f'{side}_arm']] = visible
+        for arm, (side, hand) in enumerate(zip(_SIDES, (seen.left_hand, seen.right_hand),
+                                               strict=True)):
+            confidence[PART_INDEX[f'{side}_arm']] = max(trust[_ELBOWS[arm]], trust[_WRISTS[arm]])
             confidence[PART_INDEX[f'{side}_hand']] = 0 if hand is None else hand.score
             self._solve_hand(side, hand, camera, rotations)
         self._measure_hands(seen, camera, rotations, elapsed_s)
@@ -162,26 +164,17 @@ class PoseSolver:
 
     # --- what the body is fitted to
 
-    def _observations(self, seen: Landmarks, camera: Camera, arms: tuple[float, float]
-                      ) -> Observations:
+    def _observations(self, seen: Landmarks, camera: Camera, trust: Float64) -> Observations:
         K = camera.K.astype(float)
         # World landmarks are seen along the line of sight to the person.
         world = (seen.pose_world.astype(float)
                  @ from_line_of_sight(_ray(seen.pose[[11, 12]].mean(0), K)).T)
         body_pixels = seen.pose[_BODY_LANDMARKS].astype(float)
-        trust = seen.visibility[_BODY_LANDMARKS].astype(float)
-        trust[_SHOULDERS] = np.maximum(trust[_SHOULDERS], _GUESS)
-        for arm, (visible, hand) in enumerate(zip(arms, (seen.left_hand, seen.right_hand),
-                                                  strict=True)):
-            if visible == 0:
-                trust[[_ELBOWS[arm], _WRISTS[arm]]] = 0
-                continue
-            trust[_ELBOWS[arm]] = max(trust[_ELBOWS[arm]], _GUESS)
+        for arm, hand in enumerate((seen.left_hand, seen.right_hand)):
             if hand is not None:
                 body_pixels[_WRISTS[arm]] = hand.image[0]
-                trust[_WRISTS[arm]] = 1
         depths = world[_BODY_LANDMARKS]
-        depth_trust = np.minimum(*np.maximum(trust, 0)[_PAIRS].T)
+        depth_trust = np.minimum(*trust[_PAIRS].T)
         depth_trust[-2:] = np.maximum(depth_trust[-2:], _GUESS)  # even unseen hips are a guess
 
         if seen.face is not None:
@@ -204,15 +197,19 @@ class PoseSolver:
             pairs=_PAIRS, depths=depths[_PAIRS[:, 1], 2] - depths[_PAIRS[:, 0], 2],
             depth_weights=depth_trust / _PAIR_SIGMA, head=head, head_weight=head_weight)
 
-    @staticmethod
-    def _arm_visibility(seen: Landmarks) -> tuple[float, float]:
-        """Return for each arm how surely it is seen; 0 where it shall rest."""
-        out = []
-        for elbow, wrist, hand in ((13, 15, seen.left_hand), (14, 16, seen.right_hand)):
-            visible = max(float(seen.visibility[[elbow, wrist]].max()),
-                          0.0 if hand is None else 1.0)
-            out.append(visible if visible > _MIN_VISIBILITY else 0.0)
-        return out[0], out[1]
+    def _trust(self, seen: Landmarks) -> Float64:
+        """Return for each of _BODY_POINTS how surely it is seen; 0 for what shall rest."""
+        trust = seen.visibility[_BODY_LANDMARKS].astype(float)
+        # What is at the edge of being seen must not flutter between its place and rest.
+        self._followed = trust > np.where(self._followed, _MIN_VISIBILITY, _SURE_VISIBILITY)
+        trust[~self._followed] = 0
+        trust[_SHOULDERS] = np.maximum(trust[_SHOULDERS], _GUESS)
+        for arm, hand in enumerate((seen.left_hand, seen.right_hand)):
+            if hand is not None:
+                trust[_WRISTS[arm]] = 1
+            if trust[_WRISTS[arm]] > 0:
+                trust[_ELBOWS[arm]] = max(trust[_ELBOWS[arm]], _GUESS)
+        return trust
 
     @staticmethod
     def _face_rotation(seen: Landmarks, K: Float64) -> Float64:
