@@ -113,16 +113,17 @@ def test_wrong_settings_are_named(settings):
         RenderingConfig(**settings)
 
 
-@pytest.mark.parametrize('change', [
-    {'means': lambda a: a[:-1]}, {'quats': lambda a: a.astype(float)},
-    {'rgb': lambda a: a[:, ::-1]}, {'depth': lambda a: a[:10]}])
-def test_wrong_buffers_are_named(avatar, change):
+@pytest.mark.parametrize(('name', 'change', 'message'), [
+    ('means', lambda a: a[:-1], 'means must hold 24000 values'),
+    ('depth', lambda a: a[:10], 'out_depths must hold 1024 values'),
+    ('quats', lambda a: a.astype(float), 'quats float64'),
+    ('rgb', lambda a: a[:, ::-1], 'C-contiguous')])
+def test_wrong_buffers_are_named(avatar, name, change, message):
     splatter = SplatCpu(avatar.scales, avatar.opacities, avatar.colors,
                         avatar.camera.resized(32, 32), np.zeros(3, np.float32))
     arrays = {'means': avatar.means, 'quats': avatar.quats,
               'rgb': np.zeros((32, 32, 3), np.uint8), 'alpha': np.zeros((32, 32), np.float32),
               'depth': np.zeros((32, 32), np.float32)}
-    for name, function in change.items():
-        arrays[name] = function(arrays[name])
-    with pytest.raises(InputError, match='cannot draw 8000 Gaussians at 32x32'):
+    arrays[name] = change(arrays[name])
+    with pytest.raises(InputError, match=message):
         splatter.draw(**arrays)

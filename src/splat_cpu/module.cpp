@@ -47,6 +47,10 @@ splat::Scene scene(const Floats& means2d, const Floats& conics, const Floats& de
                    const Floats& extents, const Floats& opacities, const Floats& colors,
                    const Floats& background, bool with_depth, int width, int height) {
   const int64_t n = opacities.size(), channels = background.size();
+  if (width < 1 || height < 1 || width > splat::kMaxSize || height > splat::kMaxSize) {
+    throw std::invalid_argument("width and height must lie in [1, " +
+                                std::to_string(splat::kMaxSize) + "]");
+  }
   return {n,
           data_of(means2d, "means2d", 2 * n),
           data_of(conics, "conics", 3 * n),
@@ -121,7 +125,7 @@ void draw_screen(splat::Rasterizer& rasterizer, const Floats& means2d, const Flo
                                  data_of(out_alphas, "out_alphas", pixels),
                                  data_of(out_depths, "out_depths", pixels)};
   py::gil_scoped_release release;
-  rasterizer.forward(in, image, false, thread_count(threads));
+  rasterizer.forward(in, image, thread_count(threads));
 }
 
 void draw_backward(splat::Rasterizer& rasterizer, const Floats& means2d, const Floats& conics,

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
+#include <stdexcept>
 
 #include "simd.hpp"
 
@@ -17,6 +17,9 @@ constexpr float kTransmittanceMin = 1e-4f;
 
 constexpr float kLog2E = 1.442695041f;
 
+// How many Gaussians ahead memory is asked for.
+constexpr int kAhead = 8;
+
 // A tile is 16 x 16 pixels, in blocks of 4 x kLanes/4 pixels: one vector each.  64 bits hold one
 // bit for every block of a tile: bit row * 4 + column.
 constexpr int kTile = 16;
@@ -26,20 +29,19 @@ constexpr int kBlockHeight = kLanes / kBlockWidth;
 constexpr int kBlockColumns = kTile / kBlockWidth;
 constexpr int kBlockRows = kTile / kBlockHeight;
 constexpr int kBlocks = kBlockColumns * kBlockRows;
-constexpr uint64_t kAllBlocks = ~uint64_t{0} >> (64 - kBlocks);
 
-// Centres of a tile's pixels, relative to its corner.
-struct PixelCentres {
-  Float x[kBlockColumns], y[kBlockRows];
+// Centres of a block's pixels, relative to the tile's corner.
+struct Centres {
+  Float x, y;
 
-  PixelCentres() {
+  Centres() = default;
+  explicit Centres(int block) {
     for (int lane = 0; lane < kLanes; ++lane) {
-      for (int i = 0; i < kBlockColumns; ++i) x[i][lane] = i * kBlockWidth + lane % 4 + 0.5f;
-      for (int i = 0; i < kBlockRows; ++i) y[i][lane] = i * kBlockHeight + lane / 4 + 0.5f;
+      x[lane] = block % kBlockColumns * kBlockWidth + lane % kBlockWidth + 0.5f;
+      y[lane] = block / kBlockColumns * kBlockHeight + lane / kBlockWidth + 0.5f;
     }
   }
 };
-const PixelCentres kCentres;
 
 // Calls body(chunk, begin, end) for `threads` chunks of [0, count) at once.
 template <class Body>
@@ -52,16 +54,19 @@ void in_chunks(int threads, int64_t count, Body body) {
 
 // Turns counts[chunk][bin] into where each chunk puts its first item of each bin, bin by bin.
 uint32_t prefix_sum(uint32_t* counts, int chunks, int64_t bins) {
-  uint32_t total = 0;
+  uint64_t total = 0;
   for (int64_t bin = 0; bin < bins; ++bin) {
     for (int chunk = 0; chunk < chunks; ++chunk) {
       uint32_t& count = counts[chunk * bins + bin];
-      const uint32_t begin = total;
+      const uint32_t begin = uint32_t(total);
       total += count;
       count = begin;
     }
   }
-  return total;
+  if (total > INT32_MAX) {
+    throw std::length_error("the Gaussians overlap too many tiles; they are too large");
+  }
+  return uint32_t(total);
 }
 
 // One Gaussian in one tile, its coefficients in every lane.
@@ -69,7 +74,6 @@ struct TileSplat {
   Float u, v, xx, xy, yy, log_opacity, log_cap;
   uint64_t blocks;  // that it may touch
 
-  template <class Splat>
   SPLAT_INLINE TileSplat(const Splat& s, int tile_x, int tile_y)
       : u(broadcast(s.u - tile_x * kTile)), v(broadcast(s.v - tile_y * kTile)),
         xx(broadcast(s.xx)), xy(broadcast(s.xy)), yy(broadcast(s.yy)),
@@ -90,56 +94,107 @@ SPLAT_INLINE Float log_alpha(const TileSplat& s, Float dx, Float dy) {
   return (s.xx * dx + s.xy * dy) * dx + (s.yy * dy * dy + s.log_opacity);
 }
 
-// The blended value of one tile's pixels, block by block.
-struct TileResult {
-  const float* colors;         // [kBlocks][channels][kLanes]
-  const float* transmittance;  // [kBlocks][kLanes]; the sign bit marks finished pixels
-  int channels, x0, y0, width, height;
+// One value per channel and pixel of a block: in the block itself where their number is known to
+// the compiler, else in memory that the blocks of a tile share.
+template <int Channels>
+struct ChannelValues {
+  Float values[Channels];
+  static int shared_size(int) { return 0; }
+  void share(Float*) {}
+};
+template <>
+struct ChannelValues<0> {
+  Float* values;
+  // One more than needed: blocks a multiple of 4 KiB apart would stall each other.
+  static int shared_size(int channels) { return channels + 1; }
+  void share(Float* memory) { values = memory; }
+};
 
-  // Calls pixel(y, x, transmittance, colors) for every pixel inside the image; channel c is
-  // colors[c * kLanes].
-  template <class Pixel>
-  SPLAT_INLINE void for_each(Pixel pixel) const {
-    const int rows = std::min(kTile, height - y0), columns = std::min(kTile, width - x0);
+// One block of pixels while its tile is drawn; together, so that one pointer reaches all.
+template <int Channels>
+struct DrawnBlock {
+  Centres centres;
+  Float transmittance;  // the sign bit marks finished pixels
+  Int last;             // last entry of the tile's list that was drawn, or -1
+  ChannelValues<Channels> sums;
+};
+
+// One block of pixels while its tile is differentiated.
+template <int Channels>
+struct DifferentiatedBlock {
+  Centres centres;
+  Float transmittance;  // behind the current Gaussian, on the way to the front
+  Float behind;         // colour behind the current Gaussian, times its gradient
+  Int last;
+  ChannelValues<Channels> grads;
+};
+
+// All blocks of one thread's current tile.
+template <class Block>
+struct Tile {
+  Block blocks[kBlocks];
+  std::vector<Float> memory;
+
+  template <class Values>
+  Tile(int channels, Values Block::*values) {
+    const int size = Values::shared_size(channels);
+    memory.resize(kBlocks * size);
+    for (int i = 0; i < kBlocks; ++i) {
+      blocks[i].centres = Centres(i);
+      (blocks[i].*values).share(memory.data() + i * size);
+    }
+  }
+
+  // Calls visit(y, x, block, lane) for the pixels of the tile's first rows and columns.
+  template <class Visit>
+  SPLAT_INLINE void for_each_pixel(int rows, int columns, Visit visit) {
+    rows = std::min(rows, kTile), columns = std::min(columns, kTile);
     for (int y = 0; y < rows; ++y) {
-      for (int x = 0; x < columns; ++x) {
-        const int block = y / kBlockHeight * kBlockColumns + x / kBlockWidth;
-        const int lane = y % kBlockHeight * kBlockWidth + x % kBlockWidth;
-        pixel(y0 + y, x0 + x, std::fabs(transmittance[block * kLanes + lane]),
-              colors + block * channels * kLanes + lane);
+      for (int x = 0; x < columns; x += kBlockWidth) {
+        Block& block = blocks[y / kBlockHeight * kBlockColumns + x / kBlockWidth];
+        const int lane = y % kBlockHeight * kBlockWidth;
+        const int count = std::min(kBlockWidth, columns - x);
+        for (int i = 0; i < count; ++i) visit(y, x + i, block, lane + i);
       }
     }
   }
 };
 
-template <int Channels>
-SPLAT_INLINE void write(const TileResult& tile, const Scene& scene, const FloatImage& image) {
-  const int total = Channels ? Channels : tile.channels;
-  tile.for_each([&](int y, int x, float transmittance, const float* colors) {
-    const int64_t pixel = int64_t(y) * tile.width + x;
+template <class Block>
+SPLAT_INLINE void write(Tile<Block>& tile, const Scene& scene, int x0, int y0,
+                        const FloatImage& image) {
+  const int channels = scene.total_channels();
+  tile.for_each_pixel(scene.height - y0, scene.width - x0, [&](int y, int x, const Block& block,
+                                                               int lane) {
+    const int64_t pixel = int64_t(y0 + y) * scene.width + x0 + x;
+    const float transmittance = std::fabs(block.transmittance[lane]);
     image.alphas[pixel] = 1.f - transmittance;
-    float* out = image.colors + pixel * total;
-    for (int c = 0; c < total; ++c) {
-      out[c] = colors[c * kLanes] +
-               (c < scene.channels ? transmittance * scene.background[c] : 0.f);
+    float* out = image.colors + pixel * channels;
+    for (int c = 0; c < scene.channels; ++c) {
+      out[c] = block.sums.values[c][lane] + transmittance * scene.background[c];
     }
+    if (scene.with_depth) out[channels - 1] = block.sums.values[channels - 1][lane];
   });
 }
 
 SPLAT_INLINE uint8_t to_byte(float value) {
-  return uint8_t(std::min(std::max(value, 0.f), 1.f) * 255.f + 0.5f);
+  return uint8_t(std::min(std::max(0.f, value), 1.f) * 255.f + 0.5f);  // NaN becomes 0
 }
 
-template <int Channels>
-SPLAT_INLINE void write(const TileResult& tile, const Scene& scene, const ScreenImage& image) {
-  tile.for_each([&](int y, int x, float transmittance, const float* colors) {
-    const int64_t pixel = int64_t(y) * tile.width + x;
+template <class Block>
+SPLAT_INLINE void write(Tile<Block>& tile, const Scene& scene, int x0, int y0,
+                        const ScreenImage& image) {
+  const float* background = scene.background;
+  tile.for_each_pixel(scene.height - y0, scene.width - x0, [&](int y, int x, const Block& block,
+                                                               int lane) {
+    const int64_t pixel = int64_t(y0 + y) * scene.width + x0 + x;
+    const float transmittance = std::fabs(block.transmittance[lane]);
     const float alpha = 1.f - transmittance;
     image.alphas[pixel] = alpha;
-    image.depths[pixel] = alpha > 0.f ? colors[3 * kLanes] / alpha : 0.f;
+    image.depths[pixel] = alpha > 0.f ? block.sums.values[3][lane] / alpha : 0.f;
     for (int c = 0; c < 3; ++c) {
       image.rgb[pixel * 3 + c] =
-          to_byte(colors[c * kLanes] + transmittance * scene.background[c]);
+          to_byte(block.sums.values[c][lane] + transmittance * background[c]);
     }
   });
 }
@@ -244,6 +299,14 @@ void Rasterizer::bin(const Scene& scene, bool record, int threads) {
   in_chunks(threads, seen, [&](int chunk, int64_t begin, int64_t end) {
     uint32_t* counts = counts_.data() + chunk * tiles;
     for (int64_t i = begin; i < end; ++i) {
+      // The order of depth reads all over memory: ask for what comes soon.
+      const int64_t soon = keys_[std::min(i + kAhead, end - 1)].id;
+      __builtin_prefetch(scene.means2d + 2 * soon);
+      __builtin_prefetch(scene.extents + 2 * soon);
+      __builtin_prefetch(scene.conics + 3 * soon);
+      __builtin_prefetch(scene.opacities + soon);
+      __builtin_prefetch(scene.colors + scene.channels * soon);
+
       const int64_t id = keys_[i].id;
       const float u = scene.means2d[2 * id], v = scene.means2d[2 * id + 1];
       const float width = scene.extents[2 * id], height = scene.extents[2 * id + 1];
@@ -255,7 +318,7 @@ void Rasterizer::bin(const Scene& scene, bool record, int threads) {
            first_block(v - height, kBlockHeight),
            last_block(v + height, kBlockHeight, scene.height)};
       float* color = colors_.data() + i * channels;
-      std::copy_n(scene.colors + id * scene.channels, scene.channels, color);
+      for (int c = 0; c < scene.channels; ++c) color[c] = scene.colors[id * scene.channels + c];
       if (scene.with_depth) color[scene.channels] = scene.depths[id];
       uint32_t touched = 0;
       for_each_tile(s, [&](int tile) { ++counts[tile], ++touched; });
@@ -267,6 +330,7 @@ void Rasterizer::bin(const Scene& scene, bool record, int threads) {
   std::copy_n(counts_.data(), tiles, tile_begin_.data());
   tile_begin_[tiles] = entries;
   tile_splats_.resize(entries);
+  tile_splats_.resize(entries + kAhead);  // zeros, which only feed prefetches
   if (record) {
     slots_.resize(entries);
     slot_begin_[0] = 0;
@@ -295,89 +359,85 @@ void Rasterizer::draw(const Scene& scene, const Image& image, int threads) {
   }
 #pragma omp parallel num_threads(threads)
   {
-    std::vector<float> sums(channels * kPixels);
-    alignas(64) float transmittance[kPixels];
-    alignas(64) int32_t last[Record ? kPixels : 1];
+    using Block = DrawnBlock<Channels>;
+    Tile<Block> area(channels, &Block::sums);
 #pragma omp for schedule(dynamic, 2)
     for (int tile = 0; tile < tiles; ++tile) {
       const int tile_x = tile % tiles_x_, tile_y = tile / tiles_x_;
       const int x0 = tile_x * kTile, y0 = tile_y * kTile;
-      // Finished pixels carry a sign bit; those outside the image are finished from the start.
-      uint64_t open = 0;
-      for (int block = 0; block < kBlocks; ++block) {
-        const Float x = kCentres.x[block % kBlockColumns], y = kCentres.y[block / kBlockColumns];
-        const Int inside = (x < float(scene.width - x0)) & (y < float(scene.height - y0));
-        const Float start = inside ? broadcast(1.f) : broadcast(-1.f);
-        store(transmittance + block * kLanes, start);
-        open |= uint64_t(!all_negative(start)) << block;
+      uint64_t open = 0;  // blocks with unfinished pixels; pixels outside the image are finished
+      for (int i = 0; i < kBlocks; ++i) {
+        Block& block = area.blocks[i];
+        const Int inside = (block.centres.x < float(scene.width - x0)) &
+                           (block.centres.y < float(scene.height - y0));
+        block.transmittance = inside ? broadcast(1.f) : broadcast(-1.f);
+        if (!all_negative(block.transmittance)) open |= uint64_t{1} << i;
+        block.last = Int{} - 1;
+        for (int c = 0; c < channels; ++c) block.sums.values[c] = Float{};
       }
-      std::fill(sums.begin(), sums.end(), 0.f);
-      if (Record) std::fill_n(last, kPixels, -1);
 
       for (uint32_t entry = tile_begin_[tile]; open && entry < tile_begin_[tile + 1]; ++entry) {
-        const uint32_t index = tile_splats_[entry];
+        const uint32_t index = tile_splats_[entry], soon = tile_splats_[entry + kAhead];
+        __builtin_prefetch(&splats_[soon]);
+        __builtin_prefetch(&colors_[int64_t(soon) * channels]);
         const TileSplat s(splats_[index], tile_x, tile_y);
         const float* color = colors_.data() + int64_t(index) * channels;
-        for (uint64_t blocks = s.blocks & open; blocks; blocks &= blocks - 1) {
-          const int block = __builtin_ctzll(blocks);
-          const Float dx = s.u - kCentres.x[block % kBlockColumns];
-          const Float dy = s.v - kCentres.y[block / kBlockColumns];
-          const Float exponent = log_alpha(s, dx, dy);
+        for (uint64_t touched = s.blocks & open; touched; touched &= touched - 1) {
+          const int i = __builtin_ctzll(touched);
+          Block& block = area.blocks[i];
+          const Float exponent = log_alpha(s, s.u - block.centres.x, s.v - block.centres.y);
           const Float alpha =
               keep(exponent >= kLog2AlphaMin, exp2(min(exponent, s.log_cap)));
-          const Float before = load(transmittance + block * kLanes);
+          const Float before = block.transmittance;
           const Float after = before - before * alpha;
           const Int drawn = after > kTransmittanceMin;
           const Float weight = keep(drawn, before * alpha);
           const Float next = drawn ? after : (Float)((Int)before | INT32_MIN);
-          store(transmittance + block * kLanes, next);
-          open &= ~(uint64_t(all_negative(next)) << block);
-          float* sum = sums.data() + block * channels * kLanes;
-          for (int c = 0; c < channels; ++c) {
-            store(sum + c * kLanes, load(sum + c * kLanes) + weight * color[c]);
-          }
-          if (Record) {
-            Int previous;
-            std::memcpy(&previous, last + block * kLanes, sizeof previous);
-            const Int now = weight > 0.f ? (Int{} + int32_t(entry)) : previous;
-            std::memcpy(last + block * kLanes, &now, sizeof now);
-          }
+          block.transmittance = next;
+          Float* sums = block.sums.values;
+          for (int c = 0; c < channels; ++c) sums[c] += weight * color[c];
+          if (Record) block.last = weight > 0.f ? Int{} + int32_t(entry) : block.last;
+          if (all_negative(next)) open &= ~(uint64_t{1} << i);
         }
       }
 
-      const TileResult result{sums.data(), transmittance, channels, x0, y0,
-                              scene.width, scene.height};
-      write<Channels>(result, scene, image);
+      write(area, scene, x0, y0, image);
       if (Record) {
-        float* kept = transmittance_.data() + int64_t(tile) * kPixels;
-        for (int i = 0; i < kPixels; ++i) kept[i] = std::fabs(transmittance[i]);
-        std::copy_n(last, kPixels, last_.data() + int64_t(tile) * kPixels);
+        for (int i = 0; i < kBlocks; ++i) {
+          const Block& block = area.blocks[i];
+          const int64_t first = int64_t(tile) * kPixels + i * kLanes;
+          store(transmittance_.data() + first, (Float)((Int)block.transmittance & INT32_MAX));
+          std::memcpy(last_.data() + first, &block.last, sizeof block.last);
+        }
       }
     }
   }
 }
 
-template <class Image>
-void Rasterizer::forward(const Scene& scene, const Image& image, bool record, int threads) {
-  sort_by_depth(scene, threads);
-  bin(scene, record, threads);
-  const auto dispatch = [&](auto channels) {
-    constexpr int kChannels = decltype(channels)::value;
-    if (record) {
-      draw<kChannels, true>(scene, image, threads);
-    } else {
-      draw<kChannels, false>(scene, image, threads);
-    }
-  };
+template <bool Record>
+void Rasterizer::draw_floats(const Scene& scene, const FloatImage& image, int threads) {
   switch (scene.total_channels()) {
-    case 3: return dispatch(std::integral_constant<int, 3>{});
-    case 4: return dispatch(std::integral_constant<int, 4>{});
-    default: return dispatch(std::integral_constant<int, 0>{});
+    case 3: return draw<3, Record>(scene, image, threads);
+    case 4: return draw<4, Record>(scene, image, threads);
+    default: return draw<0, Record>(scene, image, threads);
   }
 }
 
-template void Rasterizer::forward(const Scene&, const FloatImage&, bool, int);
-template void Rasterizer::forward(const Scene&, const ScreenImage&, bool, int);
+void Rasterizer::forward(const Scene& scene, const FloatImage& image, bool record, int threads) {
+  sort_by_depth(scene, threads);
+  bin(scene, record, threads);
+  if (record) {
+    draw_floats<true>(scene, image, threads);
+  } else {
+    draw_floats<false>(scene, image, threads);
+  }
+}
+
+void Rasterizer::forward(const Scene& scene, const ScreenImage& image, int threads) {
+  sort_by_depth(scene, threads);
+  bin(scene, false, threads);
+  draw<4, false>(scene, image, threads);
+}
 
 // Columns of a row of slot_gradients_; the channels' gradients follow.  With G = alpha dL/dalpha
 // summed over pixels, each is a moment of G: enough for mean, conic and opacity.
@@ -393,84 +453,75 @@ void Rasterizer::differentiate(const Scene& scene, const float* grad_colors,
   const int columns = kMoments + channels;
 #pragma omp parallel num_threads(threads)
   {
-    std::vector<float> tile_grads(channels * kPixels), color_sums(channels * kLanes);
-    alignas(64) float transmittance[kPixels];
-    alignas(64) float behind[kPixels];  // what lies behind a pixel's current Gaussian, times grad
+    using Block = DifferentiatedBlock<Channels>;
+    Tile<Block> area(channels, &Block::grads);
+    ChannelValues<Channels> color_sums;
+    std::vector<Float> memory(color_sums.shared_size(channels));
+    color_sums.share(memory.data());
     int32_t block_last[kBlocks];
-    int block_order[kBlocks];
+    int order[kBlocks];
 #pragma omp for schedule(dynamic, 2)
     for (int tile = 0; tile < tiles; ++tile) {
+      if (tile_begin_[tile] == tile_begin_[tile + 1]) continue;
       const int tile_x = tile % tiles_x_, tile_y = tile / tiles_x_;
-      const int32_t* last = last_.data() + int64_t(tile) * kPixels;
-      std::copy_n(transmittance_.data() + int64_t(tile) * kPixels, kPixels, transmittance);
-      for (int block = 0; block < kBlocks; ++block) {
-        block_order[block] = block;
-        block_last[block] = *std::max_element(last + block * kLanes, last + (block + 1) * kLanes);
-        for (int lane = 0; lane < kLanes; ++lane) {
-          const int i = block * kLanes + lane;
-          const int x = tile_x * kTile + block % kBlockColumns * kBlockWidth + lane % kBlockWidth;
-          const int y =
-              tile_y * kTile + block / kBlockColumns * kBlockHeight + lane / kBlockWidth;
-          const bool inside = x < scene.width && y < scene.height;
-          const int64_t pixel = int64_t(y) * scene.width + x;
-          float grad_transmittance = inside ? -grad_alphas[pixel] : 0.f;
-          for (int c = 0; c < channels; ++c) {
-            const float grad = inside ? grad_colors[pixel * channels + c] : 0.f;
-            tile_grads[(block * channels + c) * kLanes + lane] = grad;
-            if (c < scene.channels) grad_transmittance += grad * scene.background[c];
-          }
-          behind[i] = transmittance[i] * grad_transmittance;
-        }
+      const int x0 = tile_x * kTile, y0 = tile_y * kTile;
+      for (int i = 0; i < kBlocks; ++i) {
+        Block& block = area.blocks[i];
+        const int64_t first = int64_t(tile) * kPixels + i * kLanes;
+        const int32_t* last = last_.data() + first;
+        block.transmittance = load(transmittance_.data() + first);
+        std::memcpy(&block.last, last, sizeof block.last);
+        order[i] = i;
+        block_last[i] = *std::max_element(last, last + kLanes);
+        block.behind = Float{};
+        for (int c = 0; c < channels; ++c) block.grads.values[c] = Float{};
       }
-      std::sort(block_order, block_order + kBlocks,
+      area.for_each_pixel(scene.height - y0, scene.width - x0, [&](int y, int x, Block& block,
+                                                                   int lane) {
+        const int64_t pixel = int64_t(y0 + y) * scene.width + x0 + x;
+        const float* grad = grad_colors + pixel * channels;
+        float grad_transmittance = -grad_alphas[pixel];
+        for (int c = 0; c < channels; ++c) block.grads.values[c][lane] = grad[c];
+        for (int c = 0; c < scene.channels; ++c) {
+          grad_transmittance += grad[c] * scene.background[c];
+        }
+        block.behind[lane] = block.transmittance[lane] * grad_transmittance;
+      });
+      std::sort(order, order + kBlocks,
                 [&](int a, int b) { return block_last[a] > block_last[b]; });
 
       uint64_t open = 0;  // blocks with a pixel that the current Gaussian may have reached
       int opened = 0;
       for (int64_t entry = int64_t(tile_begin_[tile + 1]) - 1; entry >= tile_begin_[tile];
            --entry) {
-        while (opened < kBlocks && block_last[block_order[opened]] >= entry) {
-          open |= uint64_t{1} << block_order[opened++];
+        while (opened < kBlocks && block_last[order[opened]] >= entry) {
+          open |= uint64_t{1} << order[opened++];
         }
         float* row = slot_gradients_.data() + entry * columns;
         const uint32_t index = tile_splats_[entry];
         const TileSplat s(splats_[index], tile_x, tile_y);
-        if (!(s.blocks & open)) {
-          std::fill_n(row, columns, 0.f);
-          continue;
-        }
         const float* color = colors_.data() + int64_t(index) * channels;
-        Float moments[kMoments] = {}, fixed_sums[Channels ? Channels : 1] = {};
-        if (!Channels) std::fill(color_sums.begin(), color_sums.end(), 0.f);
-        for (uint64_t blocks = s.blocks & open; blocks; blocks &= blocks - 1) {
-          const int block = __builtin_ctzll(blocks);
-          const Float dx = s.u - kCentres.x[block % kBlockColumns];
-          const Float dy = s.v - kCentres.y[block / kBlockColumns];
+        Float moments[kMoments] = {};
+        for (int c = 0; c < channels; ++c) color_sums.values[c] = Float{};
+        for (uint64_t touched = s.blocks & open; touched; touched &= touched - 1) {
+          Block& block = area.blocks[__builtin_ctzll(touched)];
+          const Float dx = s.u - block.centres.x, dy = s.v - block.centres.y;
           const Float exponent = log_alpha(s, dx, dy);
-          Int reached;
-          std::memcpy(&reached, last + block * kLanes, sizeof reached);
-          const Int drawn = (exponent >= kLog2AlphaMin) & (reached >= int32_t(entry));
+          const Int drawn = (exponent >= kLog2AlphaMin) & (block.last >= int32_t(entry));
           const Float alpha = keep(drawn, exp2(min(exponent, s.log_cap)));
           const Float inverse = 1.f / (1.f - alpha);
-          const Float before = load(transmittance + block * kLanes) * inverse;
+          const Float before = block.transmittance * inverse;
           const Float weight = before * alpha;
-          store(transmittance + block * kLanes, before);
+          block.transmittance = before;
 
-          const float* grad = tile_grads.data() + block * channels * kLanes;
+          const Float* grads = block.grads.values;
           Float color_dot{};
           for (int c = 0; c < channels; ++c) {
-            const Float g = load(grad + c * kLanes);
-            color_dot += g * color[c];
-            if (Channels) {
-              fixed_sums[c] += weight * g;
-            } else {
-              float* sum = color_sums.data() + c * kLanes;
-              store(sum, load(sum) + weight * g);
-            }
+            color_dot += grads[c] * color[c];
+            color_sums.values[c] += grads[c] * weight;
           }
-          const Float rest = load(behind + block * kLanes);
-          store(behind + block * kLanes, rest + weight * color_dot);
-          const Float grad_alpha = before * color_dot - rest * inverse;
+          const Float grad_alpha = before * color_dot - block.behind * inverse;
+          block.behind += weight * color_dot;
           const Float G = keep(exponent <= kLog2AlphaMax, alpha * grad_alpha);
           const Float Gx = G * dx, Gy = G * dy;
           moments[kG] += G;
@@ -481,10 +532,7 @@ void Rasterizer::differentiate(const Scene& scene, const float* grad_colors,
           moments[kGyy] += Gy * dy;
         }
         for (int i = 0; i < kMoments; ++i) row[i] = sum(moments[i]);
-        for (int c = 0; c < channels; ++c) {
-          row[kMoments + c] = sum(Channels ? fixed_sums[Channels ? c : 0]
-                                           : load(color_sums.data() + c * kLanes));
-        }
+        for (int c = 0; c < channels; ++c) row[kMoments + c] = sum(color_sums.values[c]);
       }
     }
   }
@@ -493,7 +541,7 @@ void Rasterizer::differentiate(const Scene& scene, const float* grad_colors,
 void Rasterizer::backward(const Scene& scene, const float* grad_colors,
                           const float* grad_alphas, int threads, const SceneGradients& out) {
   const int channels = scene.total_channels(), columns = kMoments + channels;
-  slot_gradients_.resize(tile_splats_.size() * columns);
+  slot_gradients_.resize(slots_.size() * columns);
   switch (channels) {
     case 3: differentiate<3>(scene, grad_colors, grad_alphas, threads); break;
     case 4: differentiate<4>(scene, grad_colors, grad_alphas, threads); break;
@@ -507,6 +555,8 @@ void Rasterizer::backward(const Scene& scene, const float* grad_colors,
       std::fill(total.begin(), total.end(), 0.f);
       for (uint32_t slot = slot_begin_[i]; slot < slot_begin_[i + 1]; ++slot) {
         const float* row = slot_gradients_.data() + int64_t(slots_[slot]) * columns;
+        const uint32_t soon = slots_[std::min<size_t>(slot + kAhead, slots_.size() - 1)];
+        __builtin_prefetch(slot_gradients_.data() + int64_t(soon) * columns);
         for (int c = 0; c < columns; ++c) total[c] += row[c];
       }
       const int64_t id = keys_[i].id;

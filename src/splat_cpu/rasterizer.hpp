@@ -6,6 +6,9 @@
 
 namespace splat {
 
+// Wider or higher pictures would overflow Splat's block numbers, px.
+constexpr int kMaxSize = 16384;
+
 // N projected Gaussians and the image that they are drawn to.
 struct Scene {
   int64_t count;
@@ -34,31 +37,35 @@ struct SceneGradients {
   float *means2d, *conics, *depths, *opacities, *colors;  // all N rows, zeroed by the caller
 };
 
+// One projected Gaussian, ready to be evaluated at (dx, dy) from its centre:
+// log2(alpha) = log_opacity + (xx dx + xy dy) dx + yy dy^2.
+struct Splat {
+  float u, v, xx, xy, yy, log_opacity;
+  int16_t left, right, top, bottom;  // blocks of pixels that it may touch, inclusive
+};
+static_assert(sizeof(Splat) == 32);
+
 // Owns every buffer; they keep their size, so drawing alike scenes again allocates nothing.
 class Rasterizer {
  public:
-  // Draws.  With `record`, keeps what `backward` needs until the next call.
-  template <class Image>
-  void forward(const Scene&, const Image&, bool record, int threads);
+  // Draws.  With `record`, keeps what `backward` needs until the next call.  Throws
+  // std::length_error if the Gaussians touch more than 2^31 tiles in all.
+  void forward(const Scene&, const FloatImage&, bool record, int threads);
+  void forward(const Scene&, const ScreenImage&, int threads);
 
   // Gradients of the recorded call, whose scene must be unchanged.
   void backward(const Scene&, const float* grad_colors, const float* grad_alphas, int threads,
                 const SceneGradients&);
 
  private:
-  // One Gaussian, ready to be evaluated: log2(alpha) = log_opacity + (xx dx + xy dy) dx + yy dy^2.
-  struct Splat {
-    float u, v, xx, xy, yy, log_opacity;
-    int16_t left, right, top, bottom;  // blocks of pixels that it may touch, inclusive
-  };
-  static_assert(sizeof(Splat) == 32);
-
   struct Key {
     uint32_t depth, id;
   };
 
   void sort_by_depth(const Scene&, int threads);
   void bin(const Scene&, bool record, int threads);
+  template <bool Record>
+  void draw_floats(const Scene&, const FloatImage&, int threads);
   template <int Channels, bool Record, class Image>
   void draw(const Scene&, const Image&, int threads);
   template <int Channels>

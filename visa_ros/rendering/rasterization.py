@@ -208,9 +208,14 @@ class _Blend(torch.autograd.Function):
         image = colors.new_empty((height, width, colors.shape[1] + with_depth))
         alpha = colors.new_empty((height, width, 1))
         lease = _Lease()
-        lease.rasterizer.draw(
-            *_arrays(means2d, conics, depths, extents, opacities, colors, background), with_depth,
-            width, height, record, torch.get_num_threads(), *_arrays(image, alpha))
+        try:
+            lease.rasterizer.draw(
+                *_arrays(means2d, conics, depths, extents, opacities, colors, background),
+                with_depth, width, height, record, torch.get_num_threads(),
+                *_arrays(image, alpha))
+        except ValueError as error:
+            raise InputError(f'cannot draw {len(means2d)} Gaussians at {width}x{height}: '
+                             f'{error}') from error
         if record:
             ctx.save_for_backward(means2d, conics, depths, extents, opacities, colors, background,
                                   alpha)

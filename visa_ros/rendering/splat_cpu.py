@@ -79,7 +79,7 @@ class SplatCpu:
         Raises
         ------
         InputError
-            An array has the wrong shape or type.
+            An array has the wrong size or type.
 
         """
         width, height = self._size
@@ -90,13 +90,15 @@ class SplatCpu:
             self._rasterizer.draw_screen(
                 *self._projected, self._opacities, self._colors, self._background, width, height,
                 self._threads, rgb, alpha, depth)
-        except (TypeError, ValueError) as error:
-            raise InputError(
-                f'cannot draw {len(self._opacities)} Gaussians at {width}x{height} from means '
-                f'{means.shape} {means.dtype} and quats {quats.shape} {quats.dtype} into rgb '
-                f'{rgb.shape} {rgb.dtype}, alpha {alpha.shape} {alpha.dtype} and depth '
-                f'{depth.shape} {depth.dtype}: all but rgb must be float32, all C-contiguous '
-                f'with matching sizes') from error
+        except ValueError as error:
+            raise InputError(f'cannot draw {len(self._opacities)} Gaussians at {width}x{height}: '
+                             f'{error}') from error
+        except TypeError as error:
+            types = ', '.join(f'{name} {array.dtype}' for name, array in (
+                ('means', means), ('quats', quats), ('rgb', rgb), ('alpha', alpha),
+                ('depth', depth)))
+            raise InputError(f'rgb must be uint8, the other arrays float32, all C-contiguous; '
+                             f'got {types}') from error
 
 
 def _checked(name: str, array: Float32, shape: tuple[int, ...]) -> Float32:
