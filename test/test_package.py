@@ -83,6 +83,15 @@ def test_importing_the_package_and_its_folders_loads_nothing_heavy():
     assert HEAVY & set(loaded) == set()
 
 
+def test_the_robots_side_runs_without_what_only_the_operators_side_needs():
+    loaded = subprocess.run(
+        [sys.executable, '-c', 'import sys, visa_ros.nodes.avatar_renderer, '
+         'visa_ros.nodes.avatar_display; print(*sys.modules)'],
+        check=True, capture_output=True, text=True).stdout.split()
+    assert 'rclpy' in loaded
+    assert {'mediapipe', 'torch'} & set(loaded) == set()
+
+
 def test_only_the_nodes_import_ros():
     importing = {path.parent.name for path in PYTHON.rglob('*.py')
                  if any(ROS.match(name) for name in imports(path))}

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 from collections.abc import Callable, Sequence
 
 import rclpy
@@ -55,6 +56,7 @@ def run(make_nodes: Callable[[], Sequence[StageNode]], args: list[str] | None = 
         Exit status: 0 after Ctrl-C or a shutdown, 1 when a node could not start.
 
     """
+    signal.signal(signal.SIGINT, _interrupt_once)  # before rclpy, which chains to it
     rclpy.init(args=args)
     log = logging.getLogger('visa_ros')
     log.setLevel(logging.INFO)
@@ -80,3 +82,9 @@ def run(make_nodes: Callable[[], Sequence[StageNode]], args: list[str] | None = 
         log.removeHandler(handler)
         rclpy.try_shutdown()
     return 0
+
+
+def _interrupt_once(*_: object) -> None:
+    """Begin the end; under ros2 launch a second Ctrl-C follows, which must not interrupt it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    raise KeyboardInterrupt
