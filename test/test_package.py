@@ -167,6 +167,15 @@ def test_launch_arguments_are_described_and_used_in_the_documents_by_their_names
     assert used <= set(arguments)
 
 
+def test_the_readmes_table_has_every_launch_argument_with_its_default():
+    rows = re.findall(r'^\| `(\w+)` \| (?:`([^`]*)`)? *\|',
+                      (ROOT / 'README.md').read_text(), re.MULTILINE)
+    for name, keywords in launch_arguments().items():
+        default = ast.parse(keywords['default_value'], mode='eval').body
+        shown = default.value if isinstance(default, ast.Constant) else 'config/telepresence.yaml'
+        assert (name, shown) in rows
+
+
 def test_launch_starts_the_nodes_that_exist_and_sets_parameters_that_exist():
     from visa_ros.nodes.avatar_reconstruction import AvatarConfig
 
