@@ -102,7 +102,7 @@ class Observations:
     weights : (P,) float
         1 / standard deviation, 1/metres across the line of sight; 0 for points not seen.
     pairs : (Q, 2) int
-        Points whose difference in depth is known.
+        Points whose difference in depth is known; -1 stands for the camera.
     depths : (Q,) float
         Second minus first, metres along the camera's z.
     depth_weights : (Q,) float
@@ -294,8 +294,11 @@ class BodyFit:
         image_rows = (derivative[:, :2] - sight[:, :, None] * derivative[:, 2:]
                       ) * weights[:, None, None]
         first, second = seen.pairs.T
-        depth_rows = (derivative[second, 2] - derivative[first, 2]) * seen.depth_weights[:, None]
-        depth_miss = (seen.depths - points[second, 2] + points[first, 2]) * seen.depth_weights
+        depth = np.append(points[:, 2], 0)  # the last is the camera's
+        depth_derivative = np.concatenate((derivative[:, 2], np.zeros((1, _UNKNOWNS))))
+        depth_rows = ((depth_derivative[second] - depth_derivative[first])
+                      * seen.depth_weights[:, None])
+        depth_miss = (seen.depths - depth[second] + depth[first]) * seen.depth_weights
         head = BONE['head']
         head_rows = seen.head_weight * (
             (axes * _PATH[head, _AXIS_BONES, None]).T @ _AXIS_UNKNOWN)

@@ -24,11 +24,11 @@ from visa_ros.capture.people import (
     UPPER_BODY,
     Operator,
     assigned_hands,
+    hands_in_view,
     head,
     is_on,
     kept_hands,
     prominence,
-    wrists_in_view,
 )
 from visa_ros.conventions import BLENDSHAPE_INDEX, BLENDSHAPES
 from visa_ros.types import Float32, UInt8
@@ -253,7 +253,7 @@ class Landmarkers:
 
     def _find_hands(self, image: UInt8, body: Landmarks, keep: bool) -> list[HandLandmarks] | None:
         """Return the hands found; None where those of the last frame are to be kept."""
-        if self._hands is None or not wrists_in_view(body).any():
+        if self._hands is None or not hands_in_view(body).any():
             return []
         if keep:
             return None

@@ -11,11 +11,12 @@ from visa_ros.types import Float32, UInt8
 # MediaPipe's pose landmarks.
 _NOSE, _EYES, _EARS, _MOUTH = 0, [2, 5], [7, 8], [9, 10]
 WRISTS = [15, 16]
+_HANDS = [[15, 17, 19, 21], [16, 18, 20, 22]]  # wrist, little finger, index, thumb
 TORSO = [11, 12, 23, 24]
 UPPER_BODY = slice(0, 25)
 _HAND_WRIST = 0  # of the hand's landmarks
 
-_MIN_VISIBILITY = 0.3     # below it a wrist cannot own a hand
+_MIN_VISIBILITY = 0.25    # below it an arm cannot own a hand
 _MIN_IOU = 0.2            # of the operator's torso in consecutive frames
 _MAX_COLOR_DISTANCE = 0.4
 _MIN_COLOR_PX = 4         # sides of a patch that has colours to speak of
@@ -121,14 +122,14 @@ def is_on(face: Float32, body: Landmarks) -> bool:
     return bool(np.linalg.norm(face.mean(0) - center) < size)
 
 
-def wrists_in_view(body: Landmarks) -> NDArray[np.bool_]:
-    """Tell for each wrist, left and right, whether the image shows it."""
-    return body.visibility[WRISTS] > _MIN_VISIBILITY
+def hands_in_view(body: Landmarks) -> NDArray[np.bool_]:
+    """Tell for left and right whether the image shows wrist or knuckles."""
+    return body.visibility[_HANDS].max(1) > _MIN_VISIBILITY
 
 
 def assigned_hands(hands: list[HandLandmarks], body: Landmarks) -> Hands:
     """
-    Give each hand to the nearest wrist in view.
+    Give each hand to the nearest wrist of an arm in view.
 
     MediaPipe's own left and right are not used: they are often wrong, and a wrist cannot be.
     """
@@ -136,7 +137,7 @@ def assigned_hands(hands: list[HandLandmarks], body: Landmarks) -> Hands:
     wrists = body.pose[WRISTS]
     pairs = sorted(
         (float(np.linalg.norm(hand.image[_HAND_WRIST] - wrists[side])), index, int(side))
-        for index, hand in enumerate(hands) for side in np.flatnonzero(wrists_in_view(body)))
+        for index, hand in enumerate(hands) for side in np.flatnonzero(hands_in_view(body)))
     assigned: list[HandLandmarks | None] = [None, None]
     taken: set[int] = set()
     for gap, index, side in pairs:

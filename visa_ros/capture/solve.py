@@ -48,6 +48,8 @@ _BODY_SIGMA = np.array([sigma for _, sigma in _BODY_POINTS.values()])
 _SHOULDERS, _ELBOWS, _WRISTS, _HIPS = [0, 1], [2, 3], [4, 5], [6, 7]  # rows of _BODY_POINTS
 # Points whose difference in depth MediaPipe's world landmarks tell (standard deviation, metres).
 _PAIRS = np.array(((0, 1), (0, 2), (1, 3), (2, 4), (3, 5), (6, 0), (7, 1)))
+_CAMERA_TO_WRISTS = np.array(((-1, 4), (-1, 5)))
+_HAND_DEPTH_SIGMA = 0.1  # of the depth
 _PAIR_SIGMA = np.array((0.06, 0.08, 0.08, 0.08, 0.08, 0.12, 0.12))
 
 # Landmarks of MediaPipe's face mesh that expressions hardly move: corners of the eyes, bridge,
@@ -170,9 +172,13 @@ class PoseSolver:
         world = (seen.pose_world.astype(float)
                  @ from_line_of_sight(_ray(seen.pose[[11, 12]].mean(0), K)).T)
         body_pixels = seen.pose[_BODY_LANDMARKS].astype(float)
+        hand_depths, hand_weights = np.zeros(2), np.zeros(2)
         for arm, hand in enumerate((seen.left_hand, seen.right_hand)):
             if hand is not None:
                 body_pixels[_WRISTS[arm]] = hand.image[0]
+                # How large a hand is tells how far, better than arms of which half is hidden.
+                hand_depths[arm] = _metres_per_pixel(hand) * K[0, 0]
+                hand_weights[arm] = 1 / (_HAND_DEPTH_SIGMA * max(hand_depths[arm], 0.1))
         depths = world[_BODY_LANDMARKS]
         depth_trust = np.minimum(*trust[_PAIRS].T)
         depth_trust[-2:] = np.maximum(depth_trust[-2:], _GUESS)  # even unseen hips are a guess
@@ -194,8 +200,10 @@ class PoseSolver:
             offsets=np.concatenate((np.zeros((len(_BODY_BONES), 3)), self._head_points)),
             pixels=np.concatenate((body_pixels, head_pixels)),
             weights=np.concatenate((trust / _BODY_SIGMA, head_trust)),
-            pairs=_PAIRS, depths=depths[_PAIRS[:, 1], 2] - depths[_PAIRS[:, 0], 2],
-            depth_weights=depth_trust / _PAIR_SIGMA, head=head, head_weight=head_weight)
+            pairs=np.concatenate((_PAIRS, _CAMERA_TO_WRISTS)),
+            depths=np.append(depths[_PAIRS[:, 1], 2] - depths[_PAIRS[:, 0], 2], hand_depths),
+            depth_weights=np.append(depth_trust / _PAIR_SIGMA, hand_weights),
+            head=head, head_weight=head_weight)
 
     def _trust(self, seen: Landmarks) -> Float64:
         """Return for each of _BODY_POINTS how surely it is seen; 0 for what shall rest."""
@@ -269,10 +277,14 @@ def _in_space(hand: HandLandmarks) -> Float64:
     hand.
     """
     points = hand.world.astype(float) - hand.world[0]
-    across = hand.image.astype(float) - hand.image[0]
-    scale = (across * points[:, :2]).sum() / max((across * across).sum(), 1.0)
-    points[:, :2] = across * max(scale, 1e-6)
+    points[:, :2] = (hand.image - hand.image[0]) * _metres_per_pixel(hand)
     return points
+
+
+def _metres_per_pixel(hand: HandLandmarks) -> float:
+    """Return the scale at which the world landmarks' shape is seen."""
+    metres, pixels = hand.world[:, :2] - hand.world[0, :2], hand.image - hand.image[0]
+    return float(max((metres * pixels).sum() / max((pixels * pixels).sum(), 1.0), 1e-6))
 
 
 def _fingers(side: str) -> slice:
