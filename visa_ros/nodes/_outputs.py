@@ -4,7 +4,6 @@ from __future__ import annotations
 import cv2
 import numpy as np
 from geometry_msgs.msg import Point, TransformStamped
-from rclpy.node import Node
 from scipy.spatial.transform import Rotation
 from sensor_msgs.msg import CompressedImage, Image, PointCloud2
 from std_msgs.msg import ColorRGBA
@@ -24,6 +23,7 @@ from visa_ros.nodes._conversions import (
     pose_to_msg,
 )
 from visa_ros.nodes._qos import STREAM_OUT
+from visa_ros.nodes._run import StageNode
 from visa_ros.timing import StageTimes
 from visa_ros.types import CoarseFrame, Float32, OperatorPose
 
@@ -40,12 +40,13 @@ class PoseOutputs:
 
     Parameters
     ----------
-    node : Node
+    node : StageNode
         Topics are relative to its namespace: ``operator_pose``, ``skeleton``.
 
     """
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: StageNode) -> None:
+        self._node = node
         self._pose = node.create_publisher(OperatorPoseMsg, 'operator_pose', STREAM_OUT)
         self._skeleton = node.create_publisher(MarkerArray, 'skeleton', STREAM_OUT)
         self._model = load_body_model()
@@ -54,8 +55,8 @@ class PoseOutputs:
 
     def publish(self, pose: OperatorPose) -> None:
         """Publish one pose."""
-        self._pose.publish(pose_to_msg(pose))
-        skeleton_wanted = self._skeleton.get_subscription_count() > 0
+        self._node.send(self._pose, pose_to_msg(pose))
+        skeleton_wanted = self._node.wanted(self._skeleton)
         if not (skeleton_wanted or self._tf) or not pose.confidence.any():
             return
         joints = self._model.joints_template  # of the mean person: the pose has no shape
@@ -63,7 +64,8 @@ class PoseOutputs:
             self._model, joints, pose.joint_rotations, pose.translation)
         positions = posed_joints(transforms, joints)
         if skeleton_wanted:
-            self._skeleton.publish(MarkerArray(markers=[_skeleton_marker(pose, positions)]))
+            marker = _skeleton_marker(pose, positions)
+            self._node.send(self._skeleton, MarkerArray(markers=[marker]))
         if self._tf:
             self._tf.sendTransform([
                 _transform(pose, f'{name}_{pose.operator_id}', positions[JOINT_INDEX[joint]],
@@ -78,13 +80,14 @@ class FrameOutputs:
 
     Parameters
     ----------
-    node : Node
+    node : StageNode
         Topics: ``coarse/image``, ``coarse/image/compressed``, ``avatar/points``,
         ``frame_timing``.
 
     """
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: StageNode) -> None:
+        self._node = node
         self._image = node.create_publisher(Image, 'coarse/image', STREAM_OUT)
         self._jpeg = node.create_publisher(CompressedImage, 'coarse/image/compressed', STREAM_OUT)
         self._points = node.create_publisher(PointCloud2, 'avatar/points', STREAM_OUT)
@@ -94,21 +97,21 @@ class FrameOutputs:
     @property
     def wanted(self) -> bool:
         """Whether anybody listens to a picture or to the points."""
-        return any(publisher.get_subscription_count() > 0
-                   for publisher in (self._image, self._jpeg, self._points))
+        return self._node.wanted(self._image, self._jpeg, self._points)
 
     def publish(self, frame: CoarseFrame, times: StageTimes, latency_ms: float, dropped: int,
                 refused: int, points: tuple[Float32, Float32], frame_id: str) -> None:
         """Publish one frame; ``points`` are the posed means and their colours."""
-        if self._image.get_subscription_count():
-            self._image.publish(self._message.fill(frame.rgb, frame.stamp_ns, frame_id))
-        if self._jpeg.get_subscription_count():
+        if self._node.wanted(self._image):
+            self._node.send(self._image, self._message.fill(frame.rgb, frame.stamp_ns, frame_id))
+        if self._node.wanted(self._jpeg):
             _, jpeg = cv2.imencode('.jpg', cv2.cvtColor(frame.rgb, cv2.COLOR_RGB2BGR),
                                    (cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY))
-            self._jpeg.publish(compressed_to_msg(jpeg.tobytes(), frame.stamp_ns, frame_id))
-        if self._points.get_subscription_count():
-            self._points.publish(points_to_msg(*points, frame.stamp_ns, frame_id))
-        self._timing.publish(FrameTiming(
+            self._node.send(
+                self._jpeg, compressed_to_msg(jpeg.tobytes(), frame.stamp_ns, frame_id))
+        if self._node.wanted(self._points):
+            self._node.send(self._points, points_to_msg(*points, frame.stamp_ns, frame_id))
+        self._node.send(self._timing, FrameTiming(
             header=header(frame.stamp_ns, frame_id), stages=list(times.ms),
             stage_ms=list(times.ms.values()), latency_ms=latency_ms, dropped=dropped,
             refused=refused, presence=int(frame.presence)))

@@ -4,13 +4,18 @@ from __future__ import annotations
 import logging
 import signal
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.logging import get_logger
 from rclpy.node import Node
+from rclpy.publisher import Publisher
 
 from visa_ros.errors import VisaError
+
+RCLError = rclpy_implementation.RCLError
 
 
 class StageNode(Node):
@@ -19,6 +24,23 @@ class StageNode(Node):
     def close(self) -> None:
         """Stop the threads and close what was opened; called before the node is destroyed."""
         raise NotImplementedError
+
+    def wanted(self, *publishers: Publisher) -> bool:
+        """Whether anybody subscribes to one of these; nobody does while ROS is shut down."""
+        try:
+            return any(publisher.get_subscription_count() for publisher in publishers)
+        except RCLError:
+            if self.context.ok():
+                raise
+            return False
+
+    def send(self, publisher: Publisher, message: Any) -> None:
+        """Publish from any thread; a shutdown under way is not an error."""
+        try:
+            publisher.publish(message)
+        except RCLError:
+            if self.context.ok():
+                raise
 
 
 class RosLogHandler(logging.Handler):

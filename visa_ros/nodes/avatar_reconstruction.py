@@ -147,8 +147,7 @@ class AvatarReconstructionNode(StageNode):
     def _publish(self, avatar: GaussianAvatar, summary: ReconstructionSummary
                  ) -> Reconstruct.Result:
         msg = avatar_to_msg(avatar, time.time_ns())
-        if self.context.ok():
-            self._publisher.publish(msg)
+        self.send(self._publisher, msg)
         if self._on_avatar:
             self._on_avatar(avatar)
         return Reconstruct.Result(

@@ -62,10 +62,9 @@ class AvatarRendererNode(StageNode):
         with times.measure('render'):
             frame = stage.frame()
         self._presence = frame.presence
-        if self.context.ok():
-            self._outputs.publish(
-                frame, times, (time.time_ns() - frame.stamp_ns) / 1e6, self._worker.dropped,
-                self._worker.refused, stage.points(), stage.frame_id)
+        self._outputs.publish(
+            frame, times, (time.time_ns() - frame.stamp_ns) / 1e6, self._worker.dropped,
+            self._worker.refused, stage.points(), stage.frame_id)
 
     def _health(self) -> Health:
         stage = self._stage

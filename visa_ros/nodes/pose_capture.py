@@ -50,8 +50,7 @@ class PoseCaptureNode(StageNode):
         image = (image_from_msg(msg) if isinstance(msg, Image)
                  else image_from_compressed_msg(msg))
         self._last = self._capture.process(image) or self._last.unseen(image)
-        if self.context.ok():
-            self._outputs.publish(self._last)
+        self._outputs.publish(self._last)
 
     def _health(self) -> Health:
         seen = bool(self._last.confidence.any())

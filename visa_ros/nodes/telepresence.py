@@ -57,8 +57,9 @@ class TelepresenceNode(StageNode):
         self.pipeline = Pipeline(capture, sinks, pacing, on_pose=self._poses.publish,
                                  on_frame=self._publish_frame)
         self._source: VideoSource | None = None
+        self._decoder: Worker[Image | CompressedImage] | None = None
         if self._camera.source == 'topic':
-            self._decoder: Worker[Image | CompressedImage] = Worker('image_raw', self._take)
+            self._decoder = Worker('image_raw', self._take)
             self.create_subscription(Image, 'image_raw', self._decoder.put, STREAM_IN)
             self.create_subscription(
                 CompressedImage, 'image_raw/compressed', self._decoder.put, STREAM_IN)
@@ -78,8 +79,9 @@ class TelepresenceNode(StageNode):
         """Stop the threads, close camera and screen, and print what the run was like."""
         if self._source:
             self._source.close()
+        if self._decoder:
+            self._decoder.close()
         self.pipeline.close()
-        self._print_summary()
         self._print_summary()
 
     def _take(self, msg: Image | CompressedImage | None) -> None:
@@ -90,7 +92,7 @@ class TelepresenceNode(StageNode):
     def _publish_frame(self, frame: CoarseFrame, times: StageTimes) -> None:
         self._presence = frame.presence
         stage = self._stage
-        if stage and self.context.ok():
+        if stage:
             self._frames.publish(
                 frame, times, (time.time_ns() - frame.stamp_ns) / 1e6,
                 sum(self.pipeline.dropped.values()), self.pipeline.refused, stage.points(),

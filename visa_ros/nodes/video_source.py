@@ -31,8 +31,9 @@ class VideoSourceNode(StageNode):
         self._source.close()
 
     def _publish(self, image: CameraImage) -> None:
-        if self.context.ok() and self._publisher.get_subscription_count():
-            self._publisher.publish(self._message.fill(image.rgb, image.stamp_ns, image.frame_id))
+        if self.wanted(self._publisher):
+            self.send(self._publisher,
+                      self._message.fill(image.rgb, image.stamp_ns, image.frame_id))
 
     def _health(self) -> Health:
         state = self._source.state
