@@ -2,9 +2,8 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
-from visa_ros.capture.rotations import Float64, best_rotation, exp, swing
+from visa_ros.capture.rotations import Float64, best_rotation, exp, log, swing
 from visa_ros.conventions import JOINT_INDEX
 
 # In the order of conventions.JOINTS, with the first of each finger's 4 MediaPipe landmarks.
@@ -15,13 +14,12 @@ FINGER_LANDMARKS = (_FIRST[:, None] + np.arange(3)).ravel()
 FINGER_LANDMARK_PARENTS = np.where(np.arange(15) % 3, FINGER_LANDMARKS - 1, 0)
 _PALM_WEIGHTS = np.array((1.0, 1.0, 1.0, 1.0, 0.3))  # the thumb's root moves in the palm
 
-# Ranges of motion, radians, [finger or thumb][bone 1-3] = (lowest, highest) about the finger's
-# own axis, sideways, and flexion (Lin et al. 2000, "Modeling the constraints of human hand
-# motion"; fingers have no twist and one hinge in bones 2 and 3; a thumb's axes are oblique).
-_FINGER_RANGE = (((0, -0.35, -0.4), (0, 0.35, 1.7)), ((0, 0, 0), (0, 0, 1.9)),
-                 ((0, 0, -0.1), (0, 0, 1.5)))
-_THUMB_RANGE = (((-0.6, -0.9, -0.8), (0.6, 0.9, 0.8)), ((-0.3, -0.9, -0.5), (0.3, 0.9, 0.8)),
-                ((-0.2, -1.4, -0.8), (0.2, 1.4, 0.8)))
+# Ranges of motion, radians, for bones 1-3 (Lin et al. 2000, "Modeling the constraints of human
+# hand motion"): flexion, and sideways in the first bone only.
+_FLEXION_RANGE = np.array(((-0.4, 1.7), (0.0, 1.9), (-0.1, 1.5)))
+_SIDEWAYS_LIMIT = np.array((0.35, 0.0, 0.0))
+# A thumb's axes are oblique: limits about x, y and z of the T-pose.
+_THUMB_LIMIT = np.array(((0.6, 0.9, 0.8), (0.3, 0.9, 0.8), (0.2, 1.4, 0.8)))
 # Curl of a hand at rest.
 _RESTING_FLEXION = (0.35, 0.45, 0.25)
 _WRIST_RANGE = np.array((0.3, 0.7, 1.4))  # twist beside the forearm's, sideways, flexion
@@ -50,13 +48,12 @@ class HandFit:
         bones = np.diff(chains, axis=1)
         # The joints end before the finger's tip; a straight finger goes on as it went.
         self._bones = np.concatenate((bones, bones[:, 1:]), axis=1)
-        # In a T-pose palms look down: fingers flex about -z on the left, about +z on the right.
-        self._to_axes = np.array((1.0, 1.0, -1.0 if side == 'left' else 1.0))
-        ranges = np.array([_FINGER_RANGE] * 4 + [_THUMB_RANGE])  # (finger, bone, low/high, axis)
-        self._low, self._high = ranges[:, :, 0], ranges[:, :, 1]
+        # Right hands are solved as the left ones that a mirror shows.
+        self._mirror = np.array((1.0 if side == 'left' else -1.0, 1.0, 1.0))
+        self._bones = self._bones * self._mirror
         resting = np.zeros((5, 3, 3))
-        resting[:4, :, 2] = _RESTING_FLEXION
-        self.resting = (resting * self._to_axes).reshape(15, 3)
+        resting[:4, :, 2] = np.negative(_RESTING_FLEXION)
+        self.resting = self._mirrored_back(resting)
 
     def palm(self, points: Float64) -> Float64:
         """Return the wrist's rotation to the frame of (21, 3) landmarks."""
@@ -67,14 +64,46 @@ class HandFit:
         """Return the (15, 3) rotation vectors of the fingers for (21, 3) landmarks."""
         seen = np.stack([points[_FIRST + bone + 1] - points[_FIRST + bone] for bone in range(3)],
                         axis=1) @ palm                           # (finger, bone, 3), palm's axes
+        seen *= self._mirror
         above = np.tile(np.eye(3), (5, 1, 1))
-        out = np.empty((5, 3, 3))
+        turns = np.empty((3, 5, 3, 3))
         for bone in range(3):
+            source = self._bones[:, bone]
             target = np.einsum('fba,fb->fa', above, seen[:, bone])
-            turn = swing(self._bones[:, bone], target) * self._to_axes
-            out[:, bone] = np.clip(turn, self._low[:, bone], self._high[:, bone]) * self._to_axes
-            above = above @ exp(out[:, bone])
-        return out.reshape(15, 3)
+            turns[bone, :4] = _finger_turn(source[:4], target[:4], _SIDEWAYS_LIMIT[bone],
+                                           _FLEXION_RANGE[bone])
+            turns[bone, 4] = exp(np.clip(swing(source[4], target[4]), -_THUMB_LIMIT[bone],
+                                         _THUMB_LIMIT[bone]))
+            above = above @ turns[bone]
+        return self._mirrored_back(log(turns).transpose(1, 0, 2))
+
+    def _mirrored_back(self, turns: Float64) -> Float64:
+        """Return a left hand's (5, 3, 3) rotation vectors for this side, (15, 3)."""
+        return (turns * (1, self._mirror[0], self._mirror[0])).reshape(15, 3)
+
+
+def _finger_turn(source: Float64, target: Float64, sideways_limit: float,
+                 flexion_range: Float64) -> Float64:
+    """
+    Return the (F, 3, 3) rotations that bring bones of a left hand in line.
+
+    In a T-pose palms look down and fingers point along x: they go sideways about y, then flex
+    about -z.
+    """
+    target = target / np.maximum(np.linalg.norm(target, axis=1, keepdims=True), 1e-9)
+    source = source / np.linalg.norm(source, axis=1, keepdims=True)
+    reach = np.hypot(source[:, 0], source[:, 2])
+    sideways = (np.arctan2(source[:, 2], source[:, 0])
+                - np.arcsin(np.clip(target[:, 2] / reach, -1, 1)))
+    turn = np.zeros_like(source)
+    turn[:, 1] = np.clip(sideways, -sideways_limit, sideways_limit)
+    turn = exp(turn)
+    moved = np.einsum('fab,fb->fa', turn, source)
+    flexion = (np.arctan2(moved[:, 1], moved[:, 0]) - np.arctan2(target[:, 1], target[:, 0])
+               + np.pi / 2) % (2 * np.pi) - np.pi / 2  # in [-90, 270) degrees
+    about = np.zeros_like(source)
+    about[:, 2] = -np.clip(flexion, *flexion_range)
+    return exp(about) @ turn
 
 
 def forearm_and_wrist(forearm: Float64, palm: Float64) -> tuple[float, Float64]:
@@ -92,10 +121,10 @@ def forearm_and_wrist(forearm: Float64, palm: Float64) -> tuple[float, Float64]:
         Rotation vector that remains at the wrist.
 
     """
-    relative = Rotation.from_matrix(forearm.T @ palm)
-    x, _, _, w = relative.as_quat()
-    twist = float(np.clip(2 * np.arctan2(x * np.sign(w or 1), abs(w)), -_TWIST_LIMIT,
-                          _TWIST_LIMIT))
-    untwisted = (Rotation.from_rotvec((-twist, 0, 0)) * relative).as_rotvec()
-    bend = Rotation.from_rotvec(np.clip(untwisted, -_WRIST_RANGE, _WRIST_RANGE))
-    return twist / 2, (Rotation.from_rotvec((twist / 2, 0, 0)) * bend).as_rotvec()
+    relative = forearm.T @ palm
+    # The twist of a swing-twist decomposition: the x and w of the quaternion.
+    twist = 2 * np.arctan2(relative[2, 1] - relative[1, 2], 1 + np.trace(relative))
+    twist = float(np.clip(twist, -_TWIST_LIMIT, _TWIST_LIMIT))
+    bend = np.clip(log(exp(np.array((-twist, 0, 0))) @ relative), -_WRIST_RANGE, _WRIST_RANGE)
+    half = np.array((twist / 2, 0, 0))
+    return twist / 2, log(exp(half) @ exp(bend))

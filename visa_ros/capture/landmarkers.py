@@ -33,6 +33,7 @@ from visa_ros.capture.people import (
 from visa_ros.conventions import BLENDSHAPE_INDEX, BLENDSHAPES
 from visa_ros.types import Float32, UInt8
 
+_CLOCK_SET_MS = 1000
 _MAX_PEOPLE = 4  # that are told apart when the operator is chosen
 
 
@@ -78,6 +79,7 @@ class Landmarkers:
         self._operator: Operator | None = None
         self._last_seen_ms = 0
         self._stamp_ms = 0
+        self._clock_ms = 0  # what is added to the stamps that come in
         self._frame = 0
 
     def detect(self, rgb: UInt8, stamp_ms: int) -> Landmarks | None:
@@ -98,7 +100,10 @@ class Landmarkers:
 
         """
         # MediaPipe refuses stamps that stand still or go back; a frame may use three.
-        self._stamp_ms = max(self._stamp_ms + 3, stamp_ms)
+        behind_ms = self._stamp_ms + 3 - (stamp_ms + self._clock_ms)
+        if behind_ms > _CLOCK_SET_MS:
+            self._clock_ms += behind_ms  # the clock was set back: go on from here
+        self._stamp_ms = max(self._stamp_ms + 3, stamp_ms + self._clock_ms)
         self._frame += 1
         image = _shrunk(rgb, self._config.max_side_px)
         last, self._last = self._last, None
