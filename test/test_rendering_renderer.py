@@ -1,4 +1,5 @@
 """The live renderer: an avatar on the real body model, posed and drawn."""
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -93,6 +94,20 @@ def test_live_picture_is_the_rasterizers(avatar):
     assert np.abs(rgb - image[..., :3].clip(0, 1) * 255).max() < 0.501
     assert np.array_equal(alpha, alphas)
     assert np.abs(depth - np.where(alphas > 0, image[..., 3], 0)).max() < 1e-5
+
+
+def test_renderers_in_several_threads_do_not_disturb_each_other(avatar):
+    def pictures(angle):
+        renderer = AvatarRenderer(avatar, CONFIG)
+        pose = turned(avatar.portrait_pose, 'head', (0, angle, 0))
+        return [renderer.render(pose).rgb.copy() for _ in range(10)]
+
+    angles = (-0.4, 0.0, 0.4)
+    with ThreadPoolExecutor(3) as executor:
+        together = list(executor.map(pictures, angles))
+    for angle, results in zip(angles, together, strict=True):
+        alone = pictures(angle)[0]
+        assert all(np.array_equal(picture, alone) for picture in results)
 
 
 def test_size_may_differ_from_the_portraits(avatar, renderer):

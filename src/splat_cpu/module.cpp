@@ -1,13 +1,12 @@
 // Python's view of the CPU rasterizer: float32 arrays in, results into arrays that the caller
 // owns.  Callers are visa_ros/rendering/splat_cpu.py and rasterization.py.
-#include <omp.h>
-
 #include <stdexcept>
 #include <string>
 
 #include "projection.hpp"
 #include "rasterizer.hpp"
 #include "visa_native.hpp"
+#include "workers.hpp"
 
 namespace py = pybind11;
 
@@ -25,7 +24,7 @@ auto* data_of(const Array& array, const char* name, int64_t size) {
   return const_cast<typename Array::value_type*>(array.data());
 }
 
-int thread_count(int threads) { return threads > 0 ? threads : omp_get_max_threads(); }
+int thread_count(int threads) { return threads > 0 ? threads : splat::default_threads(); }
 
 splat::Gaussians gaussians(const Floats& means, const Floats& quats, const Floats& scales,
                            const Floats& opacities) {

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "simd.hpp"
+#include "workers.hpp"
 
 namespace splat {
 namespace {
@@ -26,6 +27,16 @@ template <int Columns>
 SPLAT_INLINE void scatter(float* array, int64_t first, int64_t count, int column, Float a) {
   const int lanes = int(std::min<int64_t>(kLanes, count - first));
   for (int i = 0; i < lanes; ++i) array[(first + i) * Columns + column] = a[i];
+}
+
+// Calls body(first) for every first row of kLanes rows.
+template <class Body>
+void for_each_vector(int64_t count, int threads, Body body) {
+  constexpr int64_t kRows = 4096;  // a call of some 50 microseconds
+  parallel_for(int((count + kRows - 1) / kRows), threads, [&](int chunk) {
+    const int64_t end = std::min(count, (chunk + 1) * kRows);
+    for (int64_t first = chunk * kRows; first < end; first += kLanes) body(first);
+  });
 }
 
 struct Vec3 {
@@ -106,8 +117,7 @@ struct Ellipse {
 
 void project(const Gaussians& in, const Camera& camera, int threads, const Projected& out) {
   const int64_t count = in.count;
-#pragma omp parallel for num_threads(threads) schedule(static)
-  for (int64_t first = 0; first < count; first += kLanes) {
+  for_each_vector(count, threads, [&](int64_t first) {
     const Ellipse e(in, camera, first);
     const Float determinant = e.xx * e.yy - e.xy * e.xy;
     const Float u = camera.fx * e.point.x * e.inverse_z + camera.cx;
@@ -138,7 +148,7 @@ void project(const Gaussians& in, const Camera& camera, int threads, const Proje
     scatter<1>(out.depths, first, count, 0, keep(seen, e.point.z));
     scatter<2>(out.extents, first, count, 0, keep(seen, half_width));
     scatter<2>(out.extents, first, count, 1, keep(seen, half_height));
-  }
+  });
 }
 
 void project_backward(const Gaussians& in, const Camera& camera, int threads,
@@ -147,8 +157,7 @@ void project_backward(const Gaussians& in, const Camera& camera, int threads,
                       float* grad_scales) {
   const int64_t count = in.count;
   const float* V = camera.view;
-#pragma omp parallel for num_threads(threads) schedule(static)
-  for (int64_t first = 0; first < count; first += kLanes) {
+  for_each_vector(count, threads, [&](int64_t first) {
     const Ellipse e(in, camera, first);
     const Int seen = gather<2>(extents, first, count, 0) > 0.f;
 
@@ -210,7 +219,7 @@ void project_backward(const Gaussians& in, const Camera& camera, int threads,
     for (int k = 0; k < 3; ++k) {
       scatter<3>(grad_means, first, count, k, keep(seen, V[k] * x + V[4 + k] * y + V[8 + k] * z));
     }
-  }
+  });
 }
 
 }  // namespace splat

@@ -5,6 +5,7 @@
 #include <stdexcept>
 
 #include "simd.hpp"
+#include "workers.hpp"
 
 namespace splat {
 namespace {
@@ -46,10 +47,18 @@ struct Centres {
 // Calls body(chunk, begin, end) for `threads` chunks of [0, count) at once.
 template <class Body>
 void in_chunks(int threads, int64_t count, Body body) {
-#pragma omp parallel for num_threads(threads) schedule(static, 1)
-  for (int chunk = 0; chunk < threads; ++chunk) {
+  parallel_for(threads, threads, [&](int chunk) {
     body(chunk, count * chunk / threads, count * (chunk + 1) / threads);
-  }
+  });
+}
+
+// Calls body(begin, end) for all tiles, a few at a time.
+template <class Body>
+void in_tile_groups(int threads, int tiles, Body body) {
+  constexpr int kGroup = 4;
+  parallel_for((tiles + kGroup - 1) / kGroup, threads, [&](int group) {
+    body(group * kGroup, std::min((group + 1) * kGroup, tiles));
+  });
 }
 
 // Turns counts[chunk][bin] into where each chunk puts its first item of each bin, bin by bin.
@@ -357,12 +366,10 @@ void Rasterizer::draw(const Scene& scene, const Image& image, int threads) {
     transmittance_.resize(int64_t(tiles) * kPixels);
     last_.resize(int64_t(tiles) * kPixels);
   }
-#pragma omp parallel num_threads(threads)
-  {
+  in_tile_groups(threads, tiles, [&](int begin, int end) {
     using Block = DrawnBlock<Channels>;
     Tile<Block> area(channels, &Block::sums);
-#pragma omp for schedule(dynamic, 2)
-    for (int tile = 0; tile < tiles; ++tile) {
+    for (int tile = begin; tile < end; ++tile) {
       const int tile_x = tile % tiles_x_, tile_y = tile / tiles_x_;
       const int x0 = tile_x * kTile, y0 = tile_y * kTile;
       uint64_t open = 0;  // blocks with unfinished pixels; pixels outside the image are finished
@@ -411,7 +418,7 @@ void Rasterizer::draw(const Scene& scene, const Image& image, int threads) {
         }
       }
     }
-  }
+  });
 }
 
 template <bool Record>
@@ -451,8 +458,7 @@ void Rasterizer::differentiate(const Scene& scene, const float* grad_colors,
   const int channels = Channels ? Channels : scene.total_channels();
   const int tiles = tiles_x_ * tiles_y_;
   const int columns = kMoments + channels;
-#pragma omp parallel num_threads(threads)
-  {
+  in_tile_groups(threads, tiles, [&](int begin, int end) {
     using Block = DifferentiatedBlock<Channels>;
     Tile<Block> area(channels, &Block::grads);
     ChannelValues<Channels> color_sums;
@@ -460,8 +466,7 @@ void Rasterizer::differentiate(const Scene& scene, const float* grad_colors,
     color_sums.share(memory.data());
     int32_t block_last[kBlocks];
     int order[kBlocks];
-#pragma omp for schedule(dynamic, 2)
-    for (int tile = 0; tile < tiles; ++tile) {
+    for (int tile = begin; tile < end; ++tile) {
       if (tile_begin_[tile] == tile_begin_[tile + 1]) continue;
       const int tile_x = tile % tiles_x_, tile_y = tile / tiles_x_;
       const int x0 = tile_x * kTile, y0 = tile_y * kTile;
@@ -535,7 +540,7 @@ void Rasterizer::differentiate(const Scene& scene, const float* grad_colors,
         for (int c = 0; c < channels; ++c) row[kMoments + c] = sum(color_sums.values[c]);
       }
     }
-  }
+  });
 }
 
 void Rasterizer::backward(const Scene& scene, const float* grad_colors,
