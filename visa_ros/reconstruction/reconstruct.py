@@ -1,0 +1,216 @@
+"""A portrait in, an avatar out."""
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+import torch
+from scipy.spatial.transform import Rotation
+
+from visa_ros import __version__
+from visa_ros.body.kinematics import joint_transforms, posed_vertices
+from visa_ros.body.model import BodyModel, load_body_model
+from visa_ros.body.skinning import AvatarSkinning
+from visa_ros.cache import cache_folder, write_atomically
+from visa_ros.capture.config import CaptureConfig
+from visa_ros.capture.landmarkers import Landmarkers
+from visa_ros.config import Config, param
+from visa_ros.errors import AvatarError, ResourceError
+from visa_ros.reconstruction import avatar_file
+from visa_ros.reconstruction.bind import Splats, bind
+from visa_ros.reconstruction.clothing import dress
+from visa_ros.reconstruction.fit import FOCAL_RATIO, BodyFit, fit_body
+from visa_ros.reconstruction.matte import foreground, matte
+from visa_ros.reconstruction.portrait import find_person, to_working_size
+from visa_ros.reconstruction.refine import refine
+from visa_ros.reconstruction.surface import find_surface
+from visa_ros.rendering.rasterization import rasterization
+from visa_ros.types import Camera, Consent, Float32, GaussianAvatar, UInt8
+
+Progress = Callable[[str, float], None]  # step (detect, fit, bind, refine) and fraction of all
+
+# Where each step ends in the whole, from measured times.
+_STEP_ENDS = {'detect': 0.05, 'fit': 0.15, 'bind': 0.3, 'refine': 1.0}
+
+_SOLID = 0.98  # alpha above which a pixel shows nothing but the person
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ReconstructionConfig(Config):
+    """How an avatar is built of a portrait."""
+
+    size_px: int = param(
+        512, 'The portrait is scaled down until its long side has this many pixels', low=128,
+        high=1024)
+    gaussians: int = param(
+        60000, 'How many Gaussians the avatar has, about', low=25000, high=200000)
+    refine_steps: int = param(
+        150, 'Steps of differentiable splatting that tune the avatar to the portrait', low=0,
+        high=2000)
+    focal_ratio: float = param(
+        FOCAL_RATIO, "The portrait's focal length over its long side", low=0.5, high=5.0)
+    seed: int = param(0, 'Of the random backgrounds while tuning', low=0)
+
+
+@dataclass(frozen=True)
+class ReconstructionSummary:
+    """
+    How a build went.
+
+    Attributes
+    ----------
+    seconds : dict
+        By step.
+    gaussians : int
+        How many.
+    psnr_db : float
+        Of the avatar's render against the portrait, where it shows nothing but the person.
+    face_px, joints_px : float
+        Mean distance of the fitted body to the landmarks, at working size.
+    cached : bool
+        Whether the avatar came from the cache.
+
+    """
+
+    seconds: dict[str, float]
+    gaussians: int
+    psnr_db: float
+    face_px: float
+    joints_px: float
+    cached: bool = False
+
+
+def reconstruct(portrait: UInt8, consent: Consent, config: ReconstructionConfig | None = None,
+                progress: Progress = lambda step, fraction: None
+                ) -> tuple[GaussianAvatar, ReconstructionSummary]:
+    """
+    Build an avatar of one portrait.
+
+    Parameters
+    ----------
+    portrait : (H, W, 3) uint8
+        Of one person, as ``read_portrait`` returns.
+    consent : Consent
+        Travels with the avatar.
+    config : ReconstructionConfig, optional
+    progress : callable
+        Told step and fraction.
+
+    Returns
+    -------
+    avatar : GaussianAvatar
+        The same portrait, settings and machine give the same avatar.
+    summary : ReconstructionSummary
+
+    Raises
+    ------
+    PortraitError
+        No avatar can be made of this portrait.
+
+    """
+    config = config or ReconstructionConfig()
+    clock = _Clock(progress)
+    rgb = to_working_size(portrait, config.size_px)
+    height, width = rgb.shape[:2]
+    camera = Camera.from_focal(config.focal_ratio * max(height, width), width, height)
+    model = load_body_model()
+    landmarks = find_person(rgb)
+    clock.done('detect')
+    fit = fit_body(model, landmarks, camera, clock.within('fit'))
+    clock.done('fit')
+    alpha = matte(rgb, landmarks.mask)
+    colors = foreground(rgb, alpha)
+    dressed = dress(model, posed_body(model, fit), alpha > 0.5, camera)
+    surface = find_surface(model, dressed, rgb, alpha, landmarks, camera)
+    splats = bind(model, dressed, surface, colors, alpha, landmarks, camera, config.gaussians)
+    clock.done('bind')
+    splats = refine(splats, colors, alpha, camera, config.refine_steps, config.seed,
+                    clock.within('refine'))
+    avatar = to_rest_pose(model, splats, fit, camera, consent)
+    psnr_db = psnr(draw(splats, camera), rgb.astype(np.float32) / 255, alpha > _SOLID)
+    clock.done('refine')
+    return avatar, ReconstructionSummary(
+        clock.seconds, len(avatar), psnr_db, fit.face_px, fit.joints_px)
+
+
+def posed_body(model: BodyModel, fit: BodyFit) -> Float32:
+    """Return the fitted body's (V, 3) vertices in the portrait camera's frame."""
+    vertices, joints = model.shaped(fit.betas)
+    transforms = joint_transforms(
+        model, joints, fit.pose.joint_rotations, fit.pose.translation)
+    shapes = model.blendshapes.offsets(fit.pose.blendshapes, len(vertices))
+    return posed_vertices(model, vertices + shapes, transforms).astype(np.float32)
+
+
+def to_rest_pose(model: BodyModel, splats: Splats, fit: BodyFit, camera: Camera,
+                 consent: Consent) -> GaussianAvatar:
+    """
+    Undo pose and expression, such that ``AvatarSkinning`` in the portrait's pose restores them.
+
+    How it moves each Gaussian is read off itself: what it does to the origin and to the three
+    unit vectors is the affine map of the means, what it does to no rotation that of the quats.
+    """
+    identity = np.tile(np.float32((1, 0, 0, 0)), (len(splats), 1))
+    avatar = GaussianAvatar(
+        body_model=model.name, betas=fit.betas, triangles=splats.triangles,
+        barycentrics=splats.barycentrics, means=np.zeros_like(splats.means), quats=identity,
+        scales=splats.scales, opacities=splats.opacities, colors=splats.colors,
+        features=np.zeros((len(splats), 0), np.float32), camera=camera,
+        portrait_pose=replace(fit.pose, operator_id=consent.operator_id), consent=consent)
+
+    def moved(point: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
+        probe = replace(avatar, means=np.tile(np.float32(point), (len(splats), 1)))
+        means, quats = AvatarSkinning(model, probe).pose(fit.pose)
+        return means.astype(np.float64), quats.astype(np.float64)
+
+    origin, turn = moved((0, 0, 0))
+    columns = [moved(axis)[0] - origin for axis in ((1, 0, 0), (0, 1, 0), (0, 0, 1))]
+    means = np.linalg.solve(np.stack(columns, 2), (splats.means - origin)[..., None])[..., 0]
+    quats = (Rotation.from_quat(turn, scalar_first=True).inv()
+             * Rotation.from_quat(splats.quats, scalar_first=True)).as_quat(scalar_first=True)
+    return replace(avatar, means=means.astype(np.float32), quats=quats.astype(np.float32))
+
+
+def draw(splats: Splats, camera: Camera) -> Float32:
+    """Return the splats' picture over black, (H, W, 3) float32 in [0, 1]."""
+    with torch.no_grad():
+        image, _, _ = rasterization(
+            *(torch.from_numpy(getattr(splats, name)) for name in (
+                'means', 'quats', 'scales', 'opacities', 'colors')),
+            viewmats=torch.eye(4)[None], Ks=torch.from_numpy(camera.K)[None], width=camera.width,
+            height=camera.height)
+    return image[0].clamp(0, 1).numpy()
+
+
+def psnr(image: Float32, target: Float32, mask: np.ndarray) -> float:
+    """Return the peak signal to noise ratio of colours in [0, 1] inside a mask, dB."""
+    return float(-10 * np.log10(np.mean((image[mask] - target[mask]) ** 2) + 1e-12))
+
+
+class _Clock:
+    """Times the steps and reports progress."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.seconds: dict[str, float] = {}
+        self._progress = progress
+        self._start_s = time.perf_counter()
+        self._from = 0.0
+
+    def within(self, step: str) -> Callable[[float], None]:
+        """Return a callback for the fraction of a step."""
+        begin, end = self._from, _STEP_ENDS[step]
+        return lambda fraction: self._progress(step, begin + fraction * (end - begin))
+
+    def done(self, step: str) -> None:
+        """End a step."""
+        now_s = time.perf_counter()
+        self.seconds[step], self._start_s = now_s - self._start_s, now_s
+        self._from = _STEP_ENDS[step]
+        self._progress(step, self._from)

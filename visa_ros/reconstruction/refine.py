@@ -1,0 +1,90 @@
+"""Make the Gaussians' picture the portrait's, by differentiable splatting."""
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from visa_ros.reconstruction.bind import Splats
+from visa_ros.rendering.rasterization import rasterization
+from visa_ros.types import Camera, Float32
+
+# Adam step sizes: colours and opacities as logits, scales as logarithms, offsets in metres.
+_LEARNING_RATES = {'colors': 0.04, 'opacities': 0.03, 'scales': 0.015, 'offsets': 1e-4}
+_BETAS = (0.8, 0.95)     # faster than Adam's defaults: there are few steps
+# Of a Gaussian's scale: larger ones show as spikes in new poses, smaller ones leave cracks.
+_MIN_GROWTH, _MAX_GROWTH = 0.5, 1.3
+
+
+def refine(splats: Splats, colors: Float32, alpha: Float32, camera: Camera, steps: int,
+           seed: int, progress: Callable[[float], None] = lambda fraction: None) -> Splats:
+    """
+    Tune what the portrait shows; what it does not show stays as it is.
+
+    Each step draws the avatar and the portrait's person over the same random colour, so that
+    opacity is learnt too.
+
+    Parameters
+    ----------
+    splats : Splats
+    colors, alpha : (H, W, 3), (H, W) float32
+        The person without the background.
+    camera : Camera
+    steps : int
+    seed : int
+        Of the background colours.
+    progress : callable
+        Told the fraction done.
+
+    """
+    generator = torch.Generator().manual_seed(seed)
+    hidden, start = _tensors(splats, ~splats.seen), _tensors(splats, splats.seen)
+    tuned = {
+        'colors': start['colors'].clamp(0.01, 0.99).logit(),
+        'opacities': start['opacities'].clamp(0.01, 0.99).logit(),
+        'scales': start['scales'].log(),
+        'offsets': torch.zeros_like(start['means']),
+    }
+    smallest = tuned['scales'] + float(np.log(_MIN_GROWTH))
+    largest = tuned['scales'] + float(np.log(_MAX_GROWTH))
+    optimizer = torch.optim.Adam(
+        [{'params': [tuned[name].requires_grad_()], 'lr': rate}
+         for name, rate in _LEARNING_RATES.items()], betas=_BETAS)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(steps, 1))
+    target, target_alpha = torch.from_numpy(colors), torch.from_numpy(alpha)[..., None]
+    viewmat, K = torch.eye(4)[None], torch.from_numpy(camera.K)[None]
+
+    def current() -> dict[str, torch.Tensor]:
+        return {
+            'means': start['means'] + tuned['offsets'], 'quats': start['quats'],
+            'scales': tuned['scales'].clamp(smallest, largest).exp(),
+            'opacities': tuned['opacities'].sigmoid(), 'colors': tuned['colors'].sigmoid(),
+        }
+
+    for step in range(steps):
+        background = torch.rand(3, generator=generator)
+        everything = {name: torch.cat([hidden[name], value])
+                      for name, value in current().items()}
+        image, _, _ = rasterization(
+            **everything, viewmats=viewmat, Ks=K, width=camera.width, height=camera.height,
+            backgrounds=background[None])
+        loss = (image[0] - torch.lerp(background, target, target_alpha)).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        progress((step + 1) / steps)
+
+    values = {}
+    for name, value in current().items():
+        values[name] = getattr(splats, name).copy()
+        values[name][splats.seen] = value.detach().numpy()
+    return replace(splats, **values)
+
+
+def _tensors(splats: Splats, chosen: NDArray[np.bool_]) -> dict[str, torch.Tensor]:
+    return {name: torch.from_numpy(getattr(splats, name)[chosen])
+            for name in ('means', 'quats', 'scales', 'opacities', 'colors')}

@@ -1,0 +1,274 @@
+"""What each pixel of the portrait is a picture of: a place on the dressed body."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from visa_ros.body.model import VERTEX_PARTS, BodyModel
+from visa_ros.capture.landmarks import Landmarks
+from visa_ros.reconstruction import anatomy as face
+from visa_ros.reconstruction.anatomy import anatomy, vertex_normals
+from visa_ros.reconstruction.zbuffer import ZBuffer, project, rasterize_mesh
+from visa_ros.types import Camera, Float32, UInt8
+
+
+class Part(IntEnum):
+    """What moves on its own, so that nothing may be bound across."""
+
+    NONE = 0
+    TRUNK = 1
+    LEFT_ARM = 2
+    RIGHT_ARM = 3
+    UPPER_LIP = 4
+    LOWER_LIP = 5
+    LEFT_EYE = 6
+    RIGHT_EYE = 7
+    MOUTH = 8
+
+
+_ARMS = {Part.LEFT_ARM: ('left_arm', 'left_hand'), Part.RIGHT_ARM: ('right_arm', 'right_hand')}
+_HANDS = (VERTEX_PARTS.index('left_hand'), VERTEX_PARTS.index('right_hand'))
+# How far the edge between an arm and the trunk may be from where the body has it: clothes.
+_SLEEVE_M, _GLOVE_M = 0.012, 0.003
+_MAX_BRIDGE_M = 0.01  # smoothing does not build bridges between a hand and what is behind it
+_BEHIND_SKIN_M = 0.003  # teeth and eyes, so that lips and lids close before them
+LASHES = 0.025  # how far they reach, of the face's height
+_OPEN_MOUTH_PX = 1.5
+_GRAZING = 0.25  # cosine between normal and view below which a pixel tells nothing to others
+
+
+@dataclass(frozen=True, eq=False)
+class Surface:
+    """
+    A place on the body for each pixel, also beside the body.
+
+    Attributes
+    ----------
+    part : (H, W) uint8
+        What the pixel shows, a ``Part``; NONE outside the person.
+    depth : (H, W) float32
+        Metres along the camera's z.
+    normal : (H, W, 3) float32
+        Unit, in camera axes.
+    triangle : (H, W) int32
+        What the pixel moves with.
+    barycentric : (H, W, 3) float32
+        Where in it.
+
+    """
+
+    part: NDArray[np.uint8]
+    depth: Float32
+    normal: Float32
+    triangle: NDArray[np.int32]
+    barycentric: Float32
+
+
+def find_surface(model: BodyModel, vertices: Float32, rgb: UInt8, alpha: Float32,
+                 landmarks: Landmarks, camera: Camera) -> Surface:
+    """
+    Find what each pixel shows.
+
+    The picture says which part a pixel shows (lips and eyes from the face landmarks, arms by
+    watershed from where the body has them); the nearest pixel at which the body shows that same
+    part says where on the body it is.
+
+    Parameters
+    ----------
+    model : BodyModel
+    vertices : (V, 3) float32
+        The dressed body in the camera's frame.
+    rgb : (H, W, 3) uint8
+    alpha : (H, W) float32
+        The person.
+    landmarks : Landmarks
+    camera : Camera
+
+    """
+    mask = cv2.dilate((alpha > 0.01).astype(np.uint8), np.ones((9, 9), np.uint8)) > 0
+    everything = rasterize_mesh(vertices, model.faces, camera)
+    normals = vertex_normals(vertices, model.faces)
+    modelled = _modelled_parts(model, vertices, everything, camera)
+    shown = _shown_parts(model, modelled, everything, rgb, mask, landmarks, camera)
+
+    result = Surface(shown, everything.depth.copy(), np.zeros((*mask.shape, 3), np.float32),
+                     everything.triangle.copy(), everything.barycentric.copy())
+    result.normal[:] = _normals(model, normals, everything)
+    parts = anatomy(model)
+    for part, faces in ((Part.LEFT_EYE, parts.left_eye), (Part.RIGHT_EYE, parts.right_eye)):
+        eyeball = np.flatnonzero(faces)
+        seen = rasterize_mesh(vertices, model.faces[eyeball], camera)
+        seen.triangle[:] = np.where(seen.triangle < 0, -1, eyeball[seen.triangle])
+        _spread(result, part, seen.triangle >= 0, seen, _normals(model, normals, seen))
+    for part in (Part.TRUNK, Part.LEFT_ARM, Part.RIGHT_ARM, Part.UPPER_LIP, Part.LOWER_LIP):
+        _spread(result, part, modelled == part, everything, result.normal.copy())
+    lips = np.isin(modelled, (Part.UPPER_LIP, Part.LOWER_LIP))
+    _spread(result, Part.MOUTH, lips, everything, result.normal.copy())
+    teeth, eyes = shown == Part.MOUTH, np.isin(shown, (Part.LEFT_EYE, Part.RIGHT_EYE))
+    result.depth[teeth | eyes] += _BEHIND_SKIN_M
+    result.normal[teeth] = 0, 0, -1
+    result.triangle[teeth] = _still_triangle(model)
+    result.barycentric[teeth] = 1 / 3
+    _bind_lashes(model, result, landmarks)
+    return result
+
+
+def _bind_lashes(model: BodyModel, surface: Surface, landmarks: Landmarks) -> None:
+    """
+    Let the rim of the lids take its pixels along.
+
+    Around an open eye rim and crease are a pixel apart; lashes bound to the crease would stay
+    above when the eye closes.
+    """
+    contour = np.array(face.LEFT_EYE + face.RIGHT_EYE)
+    points = landmarks.face[contour]
+    reach = LASHES * np.ptp(landmarks.face[:, 1])
+    rows, columns = np.nonzero(surface.part == Part.TRUNK)
+    distance, nearest = cKDTree(points).query(
+        np.stack([columns, rows], 1) + 0.5, distance_upper_bound=reach)
+    near = np.isfinite(distance)
+    at, rim = (rows[near], columns[near]), contour[nearest[near]]
+    surface.triangle[at] = model.face_landmarks.triangles[rim]
+    surface.barycentric[at] = model.face_landmarks.barycentrics[rim]
+
+
+def _normals(model: BodyModel, normals: Float32, seen: ZBuffer) -> Float32:
+    corners = normals[model.faces[np.maximum(seen.triangle, 0)]]
+    normal = np.einsum('hwk,hwkc->hwc', seen.barycentric, corners)
+    return normal / np.maximum(np.linalg.norm(normal, axis=2, keepdims=True), 1e-9)
+
+
+# --- parts
+
+def _modelled_parts(model: BodyModel, vertices: Float32, seen: ZBuffer,
+                    camera: Camera) -> NDArray[np.uint8]:
+    """Return the (H, W) part at which the body's outer skin is seen; NONE elsewhere."""
+    corners = vertices[model.faces]
+    outward = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    outside = anatomy(model).skin & (np.einsum('fc,fc->f', outward, corners[:, 0]) < 0)
+    of_face = np.full(len(model.faces), Part.TRUNK, np.uint8)
+    body_part = model.vertex_parts()[model.faces[:, 0]]
+    for arm, names in _ARMS.items():
+        of_face[np.isin(body_part, [VERTEX_PARTS.index(name) for name in names])] = arm
+    parts = np.where(seen.triangle >= 0, of_face[seen.triangle], Part.NONE)
+    parts[(seen.triangle >= 0) & ~outside[seen.triangle]] = Part.NONE
+    points = project(model.face_landmarks.on(vertices, model.faces), camera)
+    lips = _lips(points, parts.shape)
+    return np.where((parts == Part.TRUNK) & (lips > 0), lips, parts).astype(np.uint8)
+
+
+def _shown_parts(model: BodyModel, modelled: NDArray[np.uint8], seen: ZBuffer, rgb: UInt8,
+                 mask: NDArray[np.bool_], landmarks: Landmarks,
+                 camera: Camera) -> NDArray[np.uint8]:
+    """Return the (H, W) part that the portrait shows."""
+    parts = _arms_and_trunk(model, modelled, seen, rgb, mask, camera)
+    points = landmarks.face
+    lips = _lips(points, parts.shape)
+    parts = np.where(lips > 0, lips, parts)
+    gap = np.linalg.norm(points[list(face.UPPER_LIP_INNER)] - points[list(face.LOWER_LIP_INNER)],
+                         axis=1).max()
+    if gap > _OPEN_MOUTH_PX:
+        inner = face.UPPER_LIP_INNER + face.LOWER_LIP_INNER[-2:0:-1]
+        parts[_filled(points[list(inner)], parts.shape)] = Part.MOUTH
+    parts[_filled(points[list(face.LEFT_EYE)], parts.shape)] = Part.LEFT_EYE
+    parts[_filled(points[list(face.RIGHT_EYE)], parts.shape)] = Part.RIGHT_EYE
+    return np.where(mask, parts, Part.NONE).astype(np.uint8)
+
+
+def _arms_and_trunk(model: BodyModel, modelled: NDArray[np.uint8], seen: ZBuffer, rgb: UInt8,
+                    mask: NDArray[np.bool_], camera: Camera) -> NDArray[np.uint8]:
+    """Tell arms from the trunk: by the body, and near its edges by the picture's edges."""
+    coarse = np.where(np.isin(modelled, (Part.NONE, *_ARMS)), modelled, Part.TRUNK)
+    hand = np.isin(model.vertex_parts()[model.faces[:, 0]], _HANDS)[np.maximum(seen.triangle, 0)]
+    px_per_m = camera.K[0, 0] / np.median(seen.depth[seen.triangle >= 0])
+    sure = np.zeros(coarse.shape, np.int32)
+    for part in (Part.TRUNK, *_ARMS):
+        other = (coarse != part) & (coarse != Part.NONE)
+        distance = cv2.distanceTransform((~other).astype(np.uint8), cv2.DIST_L2, 3)
+        margin = px_per_m * np.where(hand, _GLOVE_M, _SLEEVE_M)
+        sure[(coarse == part) & (distance > margin) & mask] = part
+    background = sure.max() + 1
+    sure[~mask] = background
+    cv2.watershed(np.ascontiguousarray(rgb[..., ::-1]), sure)
+    known = (sure > 0) & (sure != background)
+    if not known.any():
+        return np.full(mask.shape, Part.TRUNK, np.uint8)
+    return sure[_nearest(known)].astype(np.uint8)
+
+
+def _lips(points: Float32, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Return an image of UPPER_LIP and LOWER_LIP, 0 elsewhere."""
+    out = np.zeros(shape, np.uint8)
+    for part, outer, inner in (
+            (Part.UPPER_LIP, face.UPPER_LIP_OUTER, face.UPPER_LIP_INNER),
+            (Part.LOWER_LIP, face.LOWER_LIP_OUTER, face.LOWER_LIP_INNER)):
+        out[_filled(points[list(outer + inner[::-1])], shape)] = part
+    return out
+
+
+def _filled(polygon: Float32, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Return the pixels whose centre is in a polygon, and those on its edge."""
+    out = np.zeros(shape, np.uint8)
+    fixed = np.round((polygon - 0.5) * 16).astype(np.int32)  # cv2 counts from pixel centres
+    cv2.fillPoly(out, [fixed], 1, shift=4)
+    return out > 0
+
+
+def _nearest(known: NDArray[np.bool_]) -> tuple[np.ndarray, np.ndarray]:
+    """Return row and column of the nearest known pixel, for each pixel."""
+    rows, columns = np.nonzero(known)
+    every = np.indices(known.shape).reshape(2, -1).T
+    _, index = cKDTree(np.stack([rows, columns], 1)).query(every)
+    return rows[index].reshape(known.shape), columns[index].reshape(known.shape)
+
+
+# --- places
+
+def _spread(surface: Surface, part: Part, known: NDArray[np.bool_], seen: ZBuffer,
+            normal: Float32) -> None:
+    """Give each pixel of a part the place of the nearest pixel where the body shows the part."""
+    here = surface.part == part
+    facing = -normal[..., 2] > _GRAZING
+    sources = known & facing if (known & facing).any() else known
+    if not here.any() or not sources.any():
+        return
+    own = here & known
+    wanted = here & ~known
+    rows, columns = np.nonzero(sources)
+    _, index = cKDTree(np.stack([rows, columns], 1)).query(np.argwhere(wanted))
+    source = rows[index], columns[index]
+    for target, values in ((surface.triangle, seen.triangle), (surface.depth, seen.depth),
+                           (surface.barycentric, seen.barycentric), (surface.normal, normal)):
+        target[own] = values[own]
+        target[wanted] = values[source]
+    near = surface.depth.copy()
+    _relax(surface.depth, here, wanted)
+    np.clip(surface.depth, near - _MAX_BRIDGE_M, near + _MAX_BRIDGE_M, out=surface.depth)
+    _relax(surface.normal, here, wanted)
+    surface.normal[here] /= np.linalg.norm(surface.normal[here], axis=1, keepdims=True)
+
+
+def _relax(values: np.ndarray, region: NDArray[np.bool_], free: NDArray[np.bool_],
+           rounds: int = 40) -> None:
+    """Smooth the free pixels of a region; the others hold what they have."""
+    weight = cv2.blur(region.astype(np.float32), (5, 5))
+    weight = np.maximum(weight, 1e-6)
+    inside = region if values.ndim == 2 else region[..., None]
+    for _ in range(rounds):
+        smooth = cv2.blur(np.where(inside, values, 0), (5, 5))
+        values[free] = (smooth[free].T / weight[free]).T
+
+
+def _still_triangle(model: BodyModel) -> int:
+    """Return a triangle that moves with the head and with no blendshape, for the upper teeth."""
+    moved = np.zeros(len(model.template), bool)
+    moved[model.blendshapes.vertices] = True
+    head = model.skin_weights[:, 0] > 0.999
+    head &= model.vertex_parts() == VERTEX_PARTS.index('head')
+    still = (head & ~moved)[model.faces].all(1) & anatomy(model).skin
+    return int(np.flatnonzero(still)[0])
