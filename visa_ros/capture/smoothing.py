@@ -21,12 +21,12 @@ from visa_ros.types import Float32, OperatorPose
 # Part -> (cutoff at rest [Hz], its growth with speed [Hz per rad/s]); set by measuring noise and
 # lag (python -m visa_ros.evaluation capture).
 _TUNING = {
-    'body': (0.6, 1.5), 'face': (1.0, 3.0), 'left_arm': (0.8, 1.5), 'right_arm': (0.8, 1.5),
-    'left_hand': (1.0, 1.0), 'right_hand': (1.0, 1.0),
+    'body': (0.8, 4.0), 'face': (6.0, 10.0), 'left_arm': (0.8, 4.0), 'right_arm': (0.8, 4.0),
+    'left_hand': (1.5, 3.0), 'right_hand': (1.5, 3.0),
 }
-_PLACE_TUNING = (1.0, 15.0)        # of the head; growth per m/s
-_BLENDSHAPE_TUNING = (4.0, 4.0)    # growth per unit a second: nearly unfiltered
-_EYES_AND_JAW = (3.0, 3.0)
+_PLACE_TUNING = (6.0, 60.0)        # of the head; growth per m/s
+_BLENDSHAPE_TUNING = (6.0, 6.0)    # growth per unit a second: nearly unfiltered
+_EYES_AND_JAW = (4.0, 4.0)
 _HIDDEN_CUTOFF_HZ = 0.3            # unseen parts go to rest this slowly
 _SPEED_CUTOFF_HZ = 1.5             # of the speed's own low-pass
 _CONFIDENCE_TIME_S = 0.15          # in which a part appears or vanishes

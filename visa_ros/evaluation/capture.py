@@ -44,6 +44,7 @@ CLIPS = {
     'both hands': Clip('party', 300, 432, crop=(60, 560, 580, 1080), focal_ratio=2.0),
 }
 _JITTER_FRAMES, _SETTLING_FRAMES, _NOISE_SIGMA = 150, 30, 4.0
+_HEAD = ('head', 'left_eye', 'right_eye')
 _CONFIDENT = 0.5
 _REFERENCE_SIDE_PX = 640  # pixels are quoted at 640x480
 
@@ -74,16 +75,17 @@ def run(arguments: argparse.Namespace) -> Report:
         f'Jitter: standard deviation of the visible joints, one photo with noise of sigma '
         f'{_NOISE_SIGMA:g} in {_JITTER_FRAMES} frames.',
         "Lag: the shift of the filtered head's path that fits the unfiltered one best.",
-        'Speed is of this machine as loaded as it says; read it when nothing else runs.'])
+        'Speed is of this machine as loaded as it says; read it when nothing else runs.  cpu: '
+        'processor time a frame, of all cores together, which load changes less.'])
     for name in arguments.clips:
         clip = CLIPS[name]
         clip = replace(clip, stop=min(clip.stop, clip.start + arguments.frames))
         row: dict[str, object] = {'input': name}
         report.rows.append(row | measure(clip, arguments.hands_every).row())
     for name, image in (('astronaut', samples.portrait()), ('obama', samples.photo('obama'))):
-        raw, filtered = jitter_px(image)
-        report.rows.append({'input': f'{name}, still', 'jitter px': round(filtered, 2),
-                            'unfiltered': round(raw, 2)})
+        jitter = jitter_px(image)
+        report.rows.append({'input': f'{name}, still'} | {
+            f'{what} jitter px': round(value, 2) for what, value in jitter.items()})
     return report
 
 
@@ -94,6 +96,7 @@ class Measured:
     frames: int = 0
     faces: int = 0
     hands: int = 0
+    cpu_s: float = 0.0
     detect_s: list[float] = field(default_factory=list)
     solve_s: list[float] = field(default_factory=list)
     body_px: list[float] = field(default_factory=list)
@@ -116,6 +119,7 @@ class Measured:
             'lag ms': round(lag_ms(self.poses, self.filtered)),
             'solve ms': round(float(np.median(self.solve_s)) * 1e3, 1),
             'p50 ms': speed['p50_ms'], 'p95 ms': speed['p95_ms'],
+            'cpu ms': round(self.cpu_s / self.frames * 1e3, 1),
             'fps': round(1 / float(total.mean()), 1)}
 
 
@@ -134,9 +138,11 @@ def measure(clip: Clip, hands_every: int = 1) -> Measured:
     with Landmarkers(CaptureConfig(hands_every=hands_every)) as trackers:
         for rgb, stamp_ns in frames(clip):
             out.frames += 1
+            cpu_s = time.process_time()
             started = time.perf_counter()
             seen = trackers.detect(rgb, stamp_ns // 1_000_000)
             out.detect_s.append(time.perf_counter() - started)
+            out.cpu_s += time.process_time() - cpu_s
             if seen is None:
                 out.solve_s.append(0.0)
                 continue
@@ -147,6 +153,7 @@ def measure(clip: Clip, hands_every: int = 1) -> Measured:
             pose = replace(solver.solve(seen, camera, elapsed_s), stamp_ns=stamp_ns)
             out.filtered.append(smooth.filter(pose))
             out.solve_s.append(time.perf_counter() - started)
+            out.cpu_s += out.solve_s[-1]
             last_ns = stamp_ns
             out.poses.append(pose)
             out.faces += seen.face is not None
@@ -206,8 +213,8 @@ def reprojection_px(seen: Landmarks, solver: PoseSolver, pose: OperatorPose, cam
     return body, fingers
 
 
-def jitter_px(image: UInt8) -> tuple[float, float]:
-    """Return how much the joints of a still person shake, before and after the filter."""
+def jitter_px(image: UInt8) -> dict[str, float]:
+    """Return how much head and all visible joints of a still person shake ('raw': unfiltered)."""
     import cv2
 
     from visa_ros.body.model import load_body_model
@@ -234,15 +241,16 @@ def jitter_px(image: UInt8) -> tuple[float, float]:
             assert seen is not None, 'the photo shows nobody'
             pose = replace(solver.solve(seen, camera, 0.04), stamp_ns=(25 + index) * 40_000_000)
             for path, shown in ((raw, pose), (filtered, smooth.filter(pose))):
-                joints = ['neck', 'head', 'left_eye', 'right_eye', 'left_shoulder',
-                          'right_shoulder']
+                joints = [*_HEAD, 'neck', 'left_shoulder', 'right_shoulder']
                 for side in ('left', 'right'):
                     if pose.confidence[PART_INDEX[f'{side}_arm']] > _CONFIDENT:
                         joints += [f'{side}_elbow', f'{side}_wrist']
                 positions = solver.joint_positions(shown)
                 path.append({name: project(positions[[JOINT_INDEX[name]]], camera)[0]
                              for name in joints})
-    return _spread(raw[_SETTLING_FRAMES:]), _spread(filtered[_SETTLING_FRAMES:])
+    raw, filtered = raw[_SETTLING_FRAMES:], filtered[_SETTLING_FRAMES:]
+    head = [{name: frame[name] for name in _HEAD} for frame in filtered]
+    return {'head': _spread(head), 'all': _spread(filtered), 'raw': _spread(raw)}
 
 
 def lag_ms(poses: list[OperatorPose], filtered: list[OperatorPose]) -> float:
