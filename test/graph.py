@@ -20,9 +20,11 @@ TIMEOUT_S = 60.0
 
 
 @contextmanager
-def node_process(module: str, *parameters: str) -> Iterator[subprocess.Popen]:
+def node_process(module: str, *parameters: str, namespace: str = '/'
+                 ) -> Iterator[subprocess.Popen]:
     """Run ``visa_ros.nodes.MODULE`` in a fresh process; interrupt it at the end."""
     arguments = [word for parameter in parameters for word in ('-p', parameter)]
+    arguments += ['-r', f'__ns:={namespace}']
     process = subprocess.Popen(
         [sys.executable, '-m', f'visa_ros.nodes.{module}', '--ros-args', *arguments],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

@@ -202,11 +202,11 @@ def test_parameters_out_of_range_end_the_start_with_a_reason(ros_domain):
 
 
 def test_nodes_end_cleanly_when_interrupted(ros_domain):
-    with node_process('avatar_display', f'display.port:={_WEB_PORT + 1}') as process:
+    with node_process('avatar_display', 'display.port:=0', namespace='/alone') as process:
         watcher = Watcher('waiting')
         try:
             watcher.subscribe(DiagnosticArray, '/diagnostics', 10)
-            watcher.wait(lambda: _health(watcher, 'avatar_display'), 'the node')
+            watcher.wait(lambda: _health(watcher, 'alone/avatar_display'), 'the node')
         finally:
             watcher.close()
         while process.poll() is None:  # Ctrl-C under ros2 launch: the terminal's and launch's

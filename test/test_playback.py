@@ -74,8 +74,9 @@ def _live(playback, start_s, pose, seconds=2.0, rate_hz=30):
     return now_s
 
 
-def test_before_anything_arrives_the_portrait_is_shown_and_marked(playback, avatar):
-    pose, presence = playback.at(0.0)
+def test_before_anything_arrives_the_portrait_is_shown_and_soon_marked(playback, avatar):
+    assert playback.at(0.0)[1] < Presence.OPERATOR_LOST
+    pose, presence = playback.at(2.0)
     np.testing.assert_array_equal(pose.joint_rotations, avatar.portrait_pose.joint_rotations)
     assert presence is Presence.LINK_LOST
 

@@ -45,10 +45,10 @@ class ImageMessage:
         """Return the message holding this (H, W, 3) picture; valid until the next call."""
         height, width = rgb.shape[:2]
         if len(self._pixels) != rgb.size:
-            # rclpy takes an array.array as it is; any other sequence costs 20 ms or more here.
-            data = array('B', bytes(rgb.size))
-            self._pixels = np.frombuffer(data, np.uint8)
-            self._msg.data = data
+            # Only an array.array is fast here (any other sequence costs 20 ms or more); the
+            # message may copy it, so look at what the message has.
+            self._msg.data = array('B', bytes(rgb.size))
+            self._pixels = np.frombuffer(self._msg.data, np.uint8)
             self._msg.height, self._msg.width, self._msg.step = height, width, 3 * width
         self._pixels.reshape(rgb.shape)[:] = rgb
         self._msg.header = header(stamp_ns, frame_id)

@@ -59,6 +59,7 @@ class PosePlayback:
         self._transition_start_s = -np.inf
         self._last_any_s = -np.inf   # when a pose arrived, seen or not
         self._last_seen_s = -np.inf  # when a pose of a visible operator arrived
+        self._first_s: float | None = None  # when the first picture was asked for
         self._follows = False        # whether the avatar follows the operator
 
     def put(self, pose: OperatorPose, now_s: float) -> None:
@@ -95,12 +96,14 @@ class PosePlayback:
             Seconds of the clock that ``put`` was told.
 
         """
-        unseen_s = now_s - self._last_seen_s
-        if unseen_s <= self.config.hold_s:
+        if self._first_s is None:
+            self._first_s = now_s
+        unseen_s = now_s - max(self._last_seen_s, self._first_s)
+        if self._follows and unseen_s <= self.config.hold_s:
             presence = Presence.LIVE
         elif unseen_s <= self.config.lost_s:
             presence = Presence.HOLDING
-        elif now_s - self._last_any_s <= self.config.lost_s:
+        elif now_s - max(self._last_any_s, self._first_s) <= self.config.lost_s:
             presence = Presence.OPERATOR_LOST
         else:
             presence = Presence.LINK_LOST

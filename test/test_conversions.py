@@ -1,0 +1,75 @@
+"""Types to messages and back."""
+import numpy as np
+import pytest
+
+from visa_ros import samples
+from visa_ros.errors import ImageError, PoseError
+from visa_ros.nodes._conversions import (
+    ImageMessage,
+    compressed_to_msg,
+    image_from_compressed_msg,
+    image_from_msg,
+    points_to_msg,
+    pose_from_msg,
+    pose_to_msg,
+    stamp_from_msg,
+    stamp_to_msg,
+)
+from visa_ros.types import OperatorPose
+
+_STAMP_NS = 1_700_000_000_123_456_789
+
+
+def test_stamps_keep_every_nanosecond():
+    assert stamp_from_msg(stamp_to_msg(_STAMP_NS)) == _STAMP_NS
+
+
+def test_pictures_of_any_size_go_through_one_reused_message():
+    message = ImageMessage()
+    photo = samples.portrait()
+    for rgb in (photo, photo[::-1], photo[:100, :130], photo):
+        image = image_from_msg(message.fill(rgb, _STAMP_NS, 'eye'))
+        np.testing.assert_array_equal(image.rgb, rgb)
+        assert (image.stamp_ns, image.frame_id) == (_STAMP_NS, 'eye')
+    buffer = message.fill(photo, 0, '').data
+    assert message.fill(photo[::-1], 0, '').data is buffer  # nothing is allocated again
+
+
+def test_jpeg_comes_back_nearly_as_it_was():
+    import cv2
+
+    photo = samples.portrait()
+    _, jpeg = cv2.imencode('.jpg', photo[..., ::-1], (cv2.IMWRITE_JPEG_QUALITY, 95))
+    image = image_from_compressed_msg(compressed_to_msg(jpeg.tobytes(), _STAMP_NS, 'eye'))
+    assert np.abs(image.rgb.astype(int) - photo).mean() < 4
+    with pytest.raises(ImageError):
+        image_from_compressed_msg(compressed_to_msg(jpeg.tobytes()[:200], 0, 'eye'))
+
+
+def test_pose_round_trip_and_its_size_on_the_wire():
+    from rclpy.serialization import serialize_message
+
+    rng = np.random.default_rng(0)
+    pose = OperatorPose(
+        rng.normal(size=(55, 3)).astype(np.float32), rng.normal(size=3).astype(np.float32),
+        rng.uniform(size=52).astype(np.float32), rng.uniform(size=6).astype(np.float32),
+        _STAMP_NS, 'camera_optical_frame', 'ada')
+    message = pose_to_msg(pose)
+    back = pose_from_msg(message)
+    np.testing.assert_array_equal(back.joint_rotations, pose.joint_rotations)
+    np.testing.assert_array_equal(back.translation, pose.translation)
+    np.testing.assert_allclose(back.blendshapes, pose.blendshapes, atol=0.5 / 255 + 1e-6)
+    assert (back.stamp_ns, back.frame_id, back.operator_id) == (
+        _STAMP_NS, 'camera_optical_frame', 'ada')
+    assert len(serialize_message(message)) <= 1000
+    message.translation[1] = np.inf
+    with pytest.raises(PoseError, match='translation'):
+        pose_from_msg(message)
+
+
+def test_points_carry_place_and_colour():
+    points = np.float32([[1, 2, 3], [4, 5, 6]])
+    message = points_to_msg(points, np.float32([[1, 0, 0], [0, 0.5, 1]]), 0, 'eye')
+    packed = np.frombuffer(message.data, np.float32).reshape(2, 4)
+    np.testing.assert_array_equal(packed[:, :3], points)
+    assert [hex(value) for value in packed[:, 3].copy().view(np.uint32)] == ['0xff0000', '0x80ff']
