@@ -51,7 +51,7 @@ def graph(ros_domain, astronaut):
         yield watcher, processes
 
 
-@pytest.fixture(scope='module')
+@pytest.fixture(scope='class')
 def live(graph):
     """Add the camera, and wait until the avatar follows it."""
     watcher, _ = graph

@@ -1,7 +1,10 @@
 """Run a measurement: ``python -m visa_ros.evaluation {capture,latency,...} [options]``."""
 import argparse
+import sys
 from importlib import import_module
 from pathlib import Path
+
+from visa_ros.errors import VisaError
 
 # Each is a module of this folder with add_arguments(parser) and run(arguments) -> Report.
 MEASUREMENTS = ('capture', 'display', 'latency', 'reconstruction', 'rendering', 'wire')
@@ -9,17 +12,20 @@ MEASUREMENTS = ('capture', 'display', 'latency', 'reconstruction', 'rendering', 
 
 def main() -> None:
     """Parse the command line, measure, print the table and write the JSON file."""
-    parser = argparse.ArgumentParser(prog='python -m visa_ros.evaluation', description=__doc__)
-    commands = parser.add_subparsers(dest='name', required=True)
-    for name in MEASUREMENTS:
-        module = import_module(f'visa_ros.evaluation.{name}')
-        command = commands.add_parser(name, help=str(module.__doc__).splitlines()[0])
-        command.add_argument('--json', type=Path, default=Path('out') / f'{name}.json',
-                             help='where the figures are written (default: %(default)s)')
-        module.add_arguments(command)
-        command.set_defaults(run=module.run)
-    arguments = parser.parse_args()
-    report = arguments.run(arguments)
+    parser = argparse.ArgumentParser(
+        prog='python -m visa_ros.evaluation', add_help=False, description=__doc__)
+    parser.add_argument('name', choices=MEASUREMENTS)
+    name = parser.parse_args(sys.argv[1:2]).name
+    module = import_module(f'visa_ros.evaluation.{name}')
+    command = argparse.ArgumentParser(prog=f'{parser.prog} {name}', description=module.__doc__)
+    command.add_argument('--json', type=Path, default=Path('out') / f'{name}.json',
+                         help='where the figures are written (default: %(default)s)')
+    module.add_arguments(command)
+    arguments = command.parse_args(sys.argv[2:])
+    try:
+        report = module.run(arguments)
+    except VisaError as error:
+        sys.exit(f'{parser.prog} {name}: {error}')
     report.print()
     report.write(arguments.json)
 
