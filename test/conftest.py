@@ -26,8 +26,8 @@ def ros_domain():
 @pytest.fixture(scope='session')
 def astronaut():
     """Return the avatar of the default portrait, as a user gets it, and how its build went."""
+    from visa_ros.reconstruction.avatar_cache import cached_avatar
     from visa_ros.reconstruction.portrait import read_portrait
-    from visa_ros.reconstruction.reconstruct import cached_avatar
     from visa_ros.types import Consent
 
     consent = Consent('operator', 'operator', 0, 'test')

@@ -40,8 +40,8 @@ def run(arguments: argparse.Namespace) -> Report:
     from visa_ros.display.web import WebDisplay
     from visa_ros.pacing import PacingConfig
     from visa_ros.pipeline import Pipeline
+    from visa_ros.reconstruction.avatar_cache import cached_avatar
     from visa_ros.reconstruction.portrait import read_portrait
-    from visa_ros.reconstruction.reconstruct import cached_avatar
     from visa_ros.rendering.renderer import RenderingConfig
     from visa_ros.rendering.stage import AvatarStage
     from visa_ros.timing import RunStatistics

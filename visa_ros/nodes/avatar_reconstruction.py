@@ -21,12 +21,12 @@ from visa_ros.nodes._diagnostics import Diagnostics, Health
 from visa_ros.nodes._params import declare
 from visa_ros.nodes._qos import LATCHED
 from visa_ros.nodes._run import StageNode, run
+from visa_ros.reconstruction.avatar_cache import cached_avatar
 from visa_ros.reconstruction.portrait import read_portrait
 from visa_ros.reconstruction.reconstruct import (
     Progress,
     ReconstructionConfig,
     ReconstructionSummary,
-    cached_avatar,
 )
 from visa_ros.types import Consent, GaussianAvatar
 

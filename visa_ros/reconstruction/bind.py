@@ -16,7 +16,7 @@ from visa_ros.capture.landmarks import Landmarks
 from visa_ros.conventions import BLENDSHAPE_INDEX, BLENDSHAPES, JOINT_INDEX
 from visa_ros.reconstruction import anatomy as face
 from visa_ros.reconstruction.anatomy import anatomy, broad_normals, laplacian, vertex_normals
-from visa_ros.reconstruction.cells import Cells, detail_cells
+from visa_ros.reconstruction.cells import detail_cells
 from visa_ros.reconstruction.surface import LASHES, Part, Surface
 from visa_ros.reconstruction.zbuffer import project
 from visa_ros.types import Camera, Float32
@@ -25,6 +25,7 @@ from visa_ros.types import Camera, Float32
 # that it stands for; by looking for the smallest that leaves no holes.
 _CELL_SIGMA = 0.6
 _PATCH_SIGMA = 1.9
+_PATCH_SIGMAS = np.array([0.6, 1.2])  # least and most, over the spacing
 _THICKNESS = 0.2        # of a disc, over its in-plane size
 _MAX_STRETCH = 2.5      # of a disc that the portrait sees at a grazing angle
 _OPACITY = 0.97
@@ -41,7 +42,7 @@ _EARS = [7, 8]          # of MediaPipe's pose landmarks
 _HAIR_PULL = 1.0        # of the hair's colour on the back of the head, against its neighbours
 _SKIN_LIKE = 0.35       # summed difference of colours in [0, 1] that may still be skin
 _MAX_PUSH_M = 0.02     # body in front of what the portrait shows by more than this is not there
-_EYE_DEPTH_M, _MOUTH_DEPTH_M = 0.004, 0.01  # the same inside: lids and lips close before them
+_EYE_DEPTH_M, _MOUTH_DEPTH_M = 0.001, 0.01  # the same inside: lids and lips close before them
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,7 +188,7 @@ def body_layer(model: BodyModel, vertices: Float32, surface: Surface, colors: Fl
     axes = axes[:, :, ::-1].copy()  # the normal last
     axes[:, :, 2] = np.cross(axes[:, :, 0], axes[:, :, 1])
     sizes = _PATCH_SIGMA * np.sqrt(np.maximum(spread[:, ::-1], 1e-12))
-    sizes[:, :2] = np.maximum(sizes[:, :2], 0.6 * patches.spacing[:, None])
+    sizes[:, :2] = np.clip(sizes[:, :2], *(_PATCH_SIGMAS[:, None, None] * patches.spacing[:, None]))
     sizes[:, 2] = _THICKNESS * sizes[:, 1]
 
     def blend(values: np.ndarray) -> np.ndarray:
@@ -202,7 +203,7 @@ def body_layer(model: BodyModel, vertices: Float32, surface: Surface, colors: Fl
     ray = patches.centers / np.linalg.norm(patches.centers, axis=1, keepdims=True)
     center = patches.centers + np.where(
         inner > 0, inner * ray, -_UNDER_PIXELS * sizes[:, 1:2] * normal)
-    behind = _behind_picture(center, sizes[:, 1], surface, alpha, camera)
+    behind = _behind_picture(center, sizes[:, 0], surface, alpha, camera)
     kept = behind < _MAX_PUSH_M
     center += np.clip(behind, 0, _MAX_PUSH_M)[:, None] * ray
     center -= _over_outline(center, sizes[:, 0], alpha, camera)[:, None] * normal

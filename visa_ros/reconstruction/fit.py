@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
 
-from visa_ros.body.model import BodyModel, SurfacePoints
+from visa_ros.body.model import BodyModel
 from visa_ros.body.torch_body import TorchBody
 from visa_ros.capture.landmarks import HandLandmarks, Landmarks
-from visa_ros.conventions import BLENDSHAPES, JOINT_INDEX, JOINTS, PART_INDEX, PARTS
+from visa_ros.conventions import JOINT_INDEX, JOINTS, PART_INDEX, PARTS
 from visa_ros.types import Camera, Float32, OperatorPose
 
 # A portrait's focal length over its longer side, when nothing is known: 50 mm on a 36 mm wide

@@ -17,8 +17,6 @@ from visa_ros.body.kinematics import joint_transforms, posed_vertices
 from visa_ros.body.model import BodyModel, load_body_model
 from visa_ros.body.skinning import AvatarSkinning
 from visa_ros.cache import cache_folder, write_atomically
-from visa_ros.capture.config import CaptureConfig
-from visa_ros.capture.landmarkers import Landmarkers
 from visa_ros.config import Config, param
 from visa_ros.errors import AvatarError, ResourceError
 from visa_ros.reconstruction import avatar_file
@@ -39,6 +37,9 @@ _STEP_ENDS = {'detect': 0.05, 'fit': 0.15, 'bind': 0.3, 'refine': 1.0}
 
 _SOLID = 0.98  # alpha above which a pixel shows nothing but the person
 
+# A part of the cache's key: a new number whenever the same portrait gives another avatar.
+_VERSION = f'{__version__}-1'
+
 _log = logging.getLogger(__name__)
 
 
@@ -50,9 +51,9 @@ class ReconstructionConfig(Config):
         512, 'The portrait is scaled down until its long side has this many pixels', low=128,
         high=1024)
     gaussians: int = param(
-        60000, 'How many Gaussians the avatar has, about', low=25000, high=200000)
+        65000, 'How many Gaussians the avatar has, about', low=25000, high=200000)
     refine_steps: int = param(
-        150, 'Steps of differentiable splatting that tune the avatar to the portrait', low=0,
+        120, 'Steps of differentiable splatting that tune the avatar to the portrait', low=0,
         high=2000)
     focal_ratio: float = param(
         FOCAL_RATIO, "The portrait's focal length over its long side", low=0.5, high=5.0)
@@ -138,6 +139,49 @@ def reconstruct(portrait: UInt8, consent: Consent, config: ReconstructionConfig 
     clock.done('refine')
     return avatar, ReconstructionSummary(
         clock.seconds, len(avatar), psnr_db, fit.face_px, fit.joints_px)
+
+
+def cached_avatar(portrait: UInt8, consent: Consent, config: ReconstructionConfig | None = None,
+                  progress: Progress = lambda step, fraction: None
+                  ) -> tuple[GaussianAvatar, ReconstructionSummary]:
+    """
+    Return the avatar of a portrait, built at the first call and read from the cache afterwards.
+
+    It is found again by the content of portrait and settings and by the version of this package;
+    the consent record is always the given one.  A cache that cannot be used costs time only.
+
+    Parameters, return values and errors are those of ``reconstruct``.
+
+    """
+    config = config or ReconstructionConfig()
+    key = hashlib.sha256(repr((
+        portrait.shape, hashlib.sha256(np.ascontiguousarray(portrait)).hexdigest(),
+        config, _VERSION)).encode()).hexdigest()
+    try:
+        folder = cache_folder('avatars')
+    except ResourceError as error:
+        _log.warning('avatars are not kept: %s', error)
+        return reconstruct(portrait, consent, config, progress)
+    block, about = folder / f'{key}.visa', folder / f'{key}.json'
+    try:
+        avatar = avatar_file.load(block)
+        summary = ReconstructionSummary(**json.loads(about.read_text()))
+    except (AvatarError, OSError, TypeError, ValueError) as error:
+        if block.exists():
+            _log.warning('a kept avatar cannot be used and is built again: %s', error)
+    else:
+        progress('refine', 1.0)
+        pose = replace(avatar.portrait_pose, operator_id=consent.operator_id)
+        return (replace(avatar, consent=consent, portrait_pose=pose),
+                replace(summary, cached=True))
+    avatar, summary = reconstruct(portrait, consent, config, progress)
+    try:
+        avatar_file.save(avatar, block)
+        write_atomically(about, json.dumps(asdict(summary)).encode())
+    except ResourceError as error:
+        _log.warning('the avatar is not kept: %s', error)
+    # What the cache will return: the file's precision.
+    return avatar_file.decode(avatar_file.encode(avatar)), summary
 
 
 def posed_body(model: BodyModel, fit: BodyFit) -> Float32:

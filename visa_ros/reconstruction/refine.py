@@ -12,8 +12,12 @@ from visa_ros.reconstruction.bind import Splats
 from visa_ros.rendering.rasterization import rasterization
 from visa_ros.types import Camera, Float32
 
-# Adam step sizes: colours and opacities as logits, scales as logarithms, offsets in metres.
-_LEARNING_RATES = {'colors': 0.04, 'opacities': 0.03, 'scales': 0.015, 'offsets': 1e-4}
+# Adam step sizes: opacities as logits, scales as logarithms, the others as tanh of their range.
+_LEARNING_RATES = {'colors': 0.1, 'opacities': 0.03, 'scales': 0.015, 'offsets': 0.03}
+# How far a Gaussian may leave what it was bound as: else skin beside the eye learns to paint the
+# iris, and carries it along when the eye closes.
+_COLOR_RANGE = 0.3      # sRGB in [0, 1]
+_OFFSET_RANGE = 0.5     # of its size
 _BETAS = (0.8, 0.95)     # faster than Adam's defaults: there are few steps
 # Of a Gaussian's scale: larger ones show as spikes in new poses, smaller ones leave cracks.
 _MIN_GROWTH, _MAX_GROWTH = 0.5, 1.3
@@ -43,13 +47,14 @@ def refine(splats: Splats, colors: Float32, alpha: Float32, camera: Camera, step
     generator = torch.Generator().manual_seed(seed)
     hidden, start = _tensors(splats, ~splats.seen), _tensors(splats, splats.seen)
     tuned = {
-        'colors': start['colors'].clamp(0.01, 0.99).logit(),
+        'colors': torch.zeros_like(start['colors']),
         'opacities': start['opacities'].clamp(0.01, 0.99).logit(),
         'scales': start['scales'].log(),
         'offsets': torch.zeros_like(start['means']),
     }
     smallest = tuned['scales'] + float(np.log(_MIN_GROWTH))
     largest = tuned['scales'] + float(np.log(_MAX_GROWTH))
+    reach = _OFFSET_RANGE * start['scales'][:, 1:2]
     optimizer = torch.optim.Adam(
         [{'params': [tuned[name].requires_grad_()], 'lr': rate}
          for name, rate in _LEARNING_RATES.items()], betas=_BETAS)
@@ -59,9 +64,10 @@ def refine(splats: Splats, colors: Float32, alpha: Float32, camera: Camera, step
 
     def current() -> dict[str, torch.Tensor]:
         return {
-            'means': start['means'] + tuned['offsets'], 'quats': start['quats'],
+            'means': start['means'] + reach * tuned['offsets'].tanh(), 'quats': start['quats'],
             'scales': tuned['scales'].clamp(smallest, largest).exp(),
-            'opacities': tuned['opacities'].sigmoid(), 'colors': tuned['colors'].sigmoid(),
+            'opacities': tuned['opacities'].sigmoid(),
+            'colors': (start['colors'] + _COLOR_RANGE * tuned['colors'].tanh()).clamp(0, 1),
         }
 
     for step in range(steps):

@@ -36,7 +36,7 @@ _HANDS = (VERTEX_PARTS.index('left_hand'), VERTEX_PARTS.index('right_hand'))
 # How far the edge between an arm and the trunk may be from where the body has it: clothes.
 _SLEEVE_M, _GLOVE_M = 0.012, 0.003
 _MAX_BRIDGE_M = 0.01  # smoothing does not build bridges between a hand and what is behind it
-_BEHIND_SKIN_M = 0.003  # teeth and eyes, so that lips and lids close before them
+_TEETH_BEHIND_LIPS_M = 0.002  # so that the lips close before them
 LASHES = 0.025  # how far they reach, of the face's height
 _OPEN_MOUTH_PX = 1.5
 _GRAZING = 0.25  # cosine between normal and view below which a pixel tells nothing to others
@@ -109,8 +109,8 @@ def find_surface(model: BodyModel, vertices: Float32, rgb: UInt8, alpha: Float32
         _spread(result, part, modelled == part, everything, result.normal.copy())
     lips = np.isin(modelled, (Part.UPPER_LIP, Part.LOWER_LIP))
     _spread(result, Part.MOUTH, lips, everything, result.normal.copy())
-    teeth, eyes = shown == Part.MOUTH, np.isin(shown, (Part.LEFT_EYE, Part.RIGHT_EYE))
-    result.depth[teeth | eyes] += _BEHIND_SKIN_M
+    teeth = shown == Part.MOUTH
+    result.depth[teeth] += _TEETH_BEHIND_LIPS_M
     result.normal[teeth] = 0, 0, -1
     result.triangle[teeth] = _still_triangle(model)
     result.barycentric[teeth] = 1 / 3
