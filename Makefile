@@ -48,7 +48,8 @@ build: $(VENV)/.ready  ## Build messages and kernels into install/.
 
 demo: build  ## Show the avatar live at a local web page and write an MP4.
 	@$(ENTER)
-	python -m visa_ros.nodes.telepresence --ros-args -p "camera.source:='$(SOURCE)'" -p "avatar.portrait:='$(PORTRAIT)'" -p camera.loop:=false $(ARGS)
+	mkdir -p out
+	python -m visa_ros.nodes.telepresence --ros-args -p display.video_path:=out/telepresence.mp4 -p "camera.source:='$(SOURCE)'" -p "avatar.portrait:='$(PORTRAIT)'" -p camera.loop:=false $(ARGS)
 
 test: build $(VENV)/.ready-dev  ## Run the whole test suite.
 	@$(ENTER)

@@ -33,7 +33,7 @@ _OWN_JOINTS, _OWN_PARTS = (np.array(column) for column in zip(*_PART_OF_JOINT.it
 _SURE = 0.5
 # The avatar leaves its place in the picture by this much [m] at most, softly: a portrait has
 # little room around the head.
-_REACH_M = np.float32([0.15, 0.08, 0.15])
+_REACH_M = np.array([0.15, 0.08, 0.15], np.float32)
 
 
 class Retargeting:

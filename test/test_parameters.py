@@ -1,0 +1,70 @@
+"""Parameters are written once, in the settings: files and nodes say the same."""
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import rclpy
+import yaml
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+
+from visa_ros.errors import InputError
+from visa_ros.nodes._params import declare
+from visa_ros.nodes._reference import STAGES, as_markdown, as_yaml
+
+_ROOT = Path(__file__).resolve().parents[1]
+_HINT = 'run: python -m visa_ros.nodes._reference'
+
+
+@pytest.fixture
+def make_node(ros_domain):
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    nodes = []
+
+    def make(**overrides):
+        nodes.append(Node('subject', context=context, parameter_overrides=[
+            Parameter(name.replace('__', '.'), value=value)
+            for name, value in overrides.items()]))
+        return nodes[-1]
+
+    yield make
+    for node in nodes:
+        node.destroy_node()
+    rclpy.shutdown(context=context)
+
+
+def test_the_files_are_up_to_date():
+    assert (_ROOT / 'config' / 'telepresence.yaml').read_text() == as_yaml(), _HINT
+    assert (_ROOT / 'doc' / 'parameters.md').read_text() == as_markdown(), _HINT
+
+
+def test_the_yaml_file_parses_to_the_defaults():
+    values = yaml.safe_load(as_yaml())['/**']['ros__parameters']
+    for prefix, (config, _) in STAGES.items():
+        assert values[prefix] == {item.name: item.default for item in fields(config)}
+        assert config(**values[prefix]) == config()
+
+
+@pytest.mark.parametrize('prefix', STAGES)
+def test_a_node_declares_them_with_description_and_default(make_node, prefix):
+    node, config = make_node(), STAGES[prefix][0]
+    assert declare(node, prefix, config) == config()
+    for item in fields(config):
+        descriptor = node.describe_parameter(f'{prefix}.{item.name}')
+        assert descriptor.description == item.metadata['description']
+        assert descriptor.read_only
+
+
+@pytest.mark.parametrize(('name', 'value'), [
+    ('rendering__width', 3), ('rendering__width', 512.0), ('rendering__backend', 'magic'),
+    ('rendering__background', 'blueish'), ('playback__hold_s', -1.0)])
+def test_a_bad_value_is_refused_by_name(make_node, name, value):
+    prefix = name.partition('__')[0]
+    with pytest.raises(InputError, match=name.replace('__', r'\.')):
+        declare(make_node(**{name: value}), prefix, STAGES[prefix][0])
+
+
+def test_a_given_value_is_taken(make_node):
+    config = declare(make_node(rendering__width=256), 'rendering', STAGES['rendering'][0])
+    assert config.width == 256
