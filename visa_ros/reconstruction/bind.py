@@ -12,7 +12,6 @@ from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
 from visa_ros.body.model import VERTEX_PARTS, BodyModel
-from visa_ros.capture.landmarks import Landmarks
 from visa_ros.conventions import BLENDSHAPE_INDEX, BLENDSHAPES, JOINT_INDEX
 from visa_ros.reconstruction import anatomy as face
 from visa_ros.reconstruction.anatomy import anatomy, broad_normals, laplacian, vertex_normals
@@ -81,7 +80,7 @@ def concatenate(layers: list[Splats]) -> Splats:
 
 
 def bind(model: BodyModel, vertices: Float32, surface: Surface, colors: Float32, alpha: Float32,
-         landmarks: Landmarks, camera: Camera, count: int) -> Splats:
+         landmarks: Float32, camera: Camera, count: int) -> Splats:
     """
     Place about ``count`` Gaussians.
 
@@ -97,7 +96,8 @@ def bind(model: BodyModel, vertices: Float32, surface: Surface, colors: Float32,
         What the pixels show.
     colors, alpha : (H, W, 3), (H, W) float32
         The person without the background.
-    landmarks : Landmarks
+    landmarks : (478, 2) float32
+        Of the face, pixels.
     camera : Camera
     count : int
 
@@ -109,7 +109,7 @@ def bind(model: BodyModel, vertices: Float32, surface: Surface, colors: Float32,
 
 # --- pixels
 
-def pixel_layer(surface: Surface, colors: Float32, alpha: Float32, landmarks: Landmarks,
+def pixel_layer(surface: Surface, colors: Float32, alpha: Float32, landmarks: Float32,
                 camera: Camera, count: int) -> Splats:
     """Return discs on the surface that show the portrait."""
     mask = alpha > 0.04
@@ -133,10 +133,10 @@ def pixel_layer(surface: Surface, colors: Float32, alpha: Float32, landmarks: La
         barycentrics=surface.barycentric[y, x], seen=np.ones(len(z), bool))
 
 
-def _importance(landmarks: Landmarks, shape: tuple[int, ...]) -> Float32:
+def _importance(landmarks: Float32, shape: tuple[int, ...]) -> Float32:
     """Return (H, W) weights: what people look at is painted finer."""
     weight = np.ones(shape, np.float32)
-    low, high = landmarks.face.min(0), landmarks.face.max(0)
+    low, high = landmarks.min(0), landmarks.max(0)
     center, size = (low + high) / 2, (high - low).max()
     y, x = np.indices(shape)
     distance = np.hypot(x + 0.5 - center[0], y + 0.5 - center[1])
@@ -178,7 +178,7 @@ def _splats(**values: np.ndarray) -> Splats:
 # --- body
 
 def body_layer(model: BodyModel, vertices: Float32, surface: Surface, colors: Float32,
-               alpha: Float32, landmarks: Landmarks, camera: Camera) -> Splats:
+               alpha: Float32, landmarks: Float32, camera: Camera) -> Splats:
     """Return discs that cover the dressed upper body from all sides."""
     parts = anatomy(model)
     painted = _vertex_colors(model, vertices, surface, colors, alpha, landmarks, camera)
@@ -188,7 +188,8 @@ def body_layer(model: BodyModel, vertices: Float32, surface: Surface, colors: Fl
     axes = axes[:, :, ::-1].copy()  # the normal last
     axes[:, :, 2] = np.cross(axes[:, :, 0], axes[:, :, 1])
     sizes = _PATCH_SIGMA * np.sqrt(np.maximum(spread[:, ::-1], 1e-12))
-    sizes[:, :2] = np.clip(sizes[:, :2], *(_PATCH_SIGMAS[:, None, None] * patches.spacing[:, None]))
+    least, most = _PATCH_SIGMAS[:, None, None] * patches.spacing[:, None]
+    sizes[:, :2] = np.clip(sizes[:, :2], least, most)
     sizes[:, 2] = _THICKNESS * sizes[:, 1]
 
     def blend(values: np.ndarray) -> np.ndarray:
@@ -305,9 +306,9 @@ def _split(model: BodyModel, vertices: Float32, chosen: np.ndarray,
     """
     triangles, corners = chosen, np.tile(np.eye(3), (len(chosen), 1, 1))
     done_triangles, done_corners = [], []
-    halves = np.array([[[1, 0, 0], [.5, .5, 0], [.5, 0, .5]], [[0, 1, 0], [0, .5, .5], [.5, .5, 0]],
-                       [[0, 0, 1], [.5, 0, .5], [0, .5, .5]], [[.5, .5, 0], [0, .5, .5],
-                                                               [.5, 0, .5]]])
+    a, b, c = np.eye(3)
+    ab, bc, ca = (a + b) / 2, (b + c) / 2, (c + a) / 2
+    quarters = np.array([(a, ab, ca), (b, bc, ab), (c, ca, bc), (ab, bc, ca)])
     while len(triangles):
         points = np.einsum('nkv,nvc->nkc', corners, vertices[model.faces[triangles]])
         longest = np.linalg.norm(points - np.roll(points, 1, 1), axis=2).max(1)
@@ -315,7 +316,7 @@ def _split(model: BodyModel, vertices: Float32, chosen: np.ndarray,
         done_triangles.append(triangles[short])
         done_corners.append(corners[short])
         triangles = triangles[~short].repeat(4)
-        corners = np.einsum('hkj,njv->nhkv', halves, corners[~short]).reshape(-1, 3, 3)
+        corners = np.einsum('hkj,njv->nhkv', quarters, corners[~short]).reshape(-1, 3, 3)
     return np.concatenate(done_triangles), np.concatenate(done_corners)
 
 
@@ -346,7 +347,7 @@ def _over_outline(points: Float32, sizes: Float32, alpha: Float32, camera: Camer
 # --- colours of what is not seen
 
 def _vertex_colors(model: BodyModel, vertices: Float32, surface: Surface, colors: Float32,
-                   alpha: Float32, landmarks: Landmarks, camera: Camera
+                   alpha: Float32, landmarks: Float32, camera: Camera
                    ) -> Float32:
     """
     Return (V, 3) colours.
@@ -368,8 +369,8 @@ def _vertex_colors(model: BodyModel, vertices: Float32, surface: Surface, colors
             & (np.abs(surface.depth[y, x] - vertices[:, 2]) < 0.01))
 
     # Lids take the skin around them: what is seen on their rims are lashes.
-    rims = landmarks.face[[*face.LEFT_EYE, *face.RIGHT_EYE]]
-    reach = 2 * LASHES * np.ptp(landmarks.face[:, 1])
+    rims = landmarks[[*face.LEFT_EYE, *face.RIGHT_EYE]]
+    reach = 2 * LASHES * np.ptp(landmarks[:, 1])
     seen &= cKDTree(rims).query(pixels)[0] > reach
 
     weight = np.where(seen, 1e3, 1e-9)
@@ -392,7 +393,7 @@ def _vertex_colors(model: BodyModel, vertices: Float32, surface: Surface, colors
 
 def _hair(model: BodyModel, seen: NDArray[np.bool_], colors: np.ndarray, skin: Float32
           ) -> tuple[NDArray[np.bool_], np.ndarray]:
-    """Return which vertices are the back of the head, and the colour of the hair beside the face."""
+    """Return which vertices are the back of the head, and the colour of the hair in sight."""
     rest = model.template
     head = model.skin_joints[:, 0] == JOINT_INDEX['head']
     _, height, front = model.pose_landmarks.on(rest, model.faces)[_EARS].mean(0)
@@ -404,22 +405,22 @@ def _hair(model: BodyModel, seen: NDArray[np.bool_], colors: np.ndarray, skin: F
     return back, np.median(colors[chosen], axis=0)
 
 
-def _skin_color(colors: Float32, landmarks: Landmarks) -> Float32:
+def _skin_color(colors: Float32, landmarks: Float32) -> Float32:
     """Return the median colour of the cheeks."""
-    cheeks = landmarks.face[[50, 101, 118, 280, 330, 347]]
+    cheeks = landmarks[[50, 101, 118, 280, 330, 347]]
     x, y = np.clip(cheeks, 0, (colors.shape[1] - 1, colors.shape[0] - 1)).astype(int).T
     return np.median(cv2.blur(colors, (5, 5))[y, x], axis=0)
 
 
 def _eye_colors(points: Float32, side: str, surface: Surface, colors: Float32,
-                landmarks: Landmarks, camera: Camera) -> Float32:
+                landmarks: Float32, camera: Camera) -> Float32:
     """
     Return colours of an eyeball: what the lids leave to see, and behind them its continuation.
 
     The iris is completed by its own mirror image through its centre, the white by its median.
     """
     part = Part.LEFT_EYE if side == 'left' else Part.RIGHT_EYE
-    iris = landmarks.face[list(face.LEFT_IRIS if side == 'left' else face.RIGHT_IRIS)]
+    iris = landmarks[list(face.LEFT_IRIS if side == 'left' else face.RIGHT_IRIS)]
     center = iris[0]
     radius = np.linalg.norm(iris[1:] - center, axis=1).max()
     height, width = surface.part.shape

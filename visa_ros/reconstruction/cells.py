@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from visa_ros.types import Float32
 
 _SIZES = (4, 2, 1)
+_NO_GAIN = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,18 +71,19 @@ def detail_cells(image: Float32, mask: NDArray[np.bool_], weight: Float32, count
     fine_gain = error[1] - _coarser(error[2]).sum(-1)
     # A fine split needs the coarse one, which is worth what it opens the way to.
     coarse_gain = np.maximum(coarse_gain, _coarser(fine_gain).max(-1))
-    used = [_blocks(cover, size).any((1, 3)) for size in _SIZES]
+    used = [np.asarray(_blocks(cover, size).any((1, 3))) for size in _SIZES]
     coarse_cost = _coarser(used[1]).sum(-1) - 1
     fine_cost = _coarser(used[2]).sum(-1) - 1
 
     gains = np.concatenate([coarse_gain[used[0]], fine_gain[used[1]]])
     costs = np.concatenate([coarse_cost[used[0]], fine_cost[used[1]]])
     order = np.argsort(-gains, kind='stable')
-    within = np.flatnonzero(used[0].sum() + np.cumsum(costs[order]) <= count)
-    threshold = gains[order[within[-1]]] if len(within) else np.inf
-
-    split_coarse = used[0] & (coarse_gain >= threshold)
-    split_fine = used[1] & (fine_gain >= threshold) & _finer(split_coarse)
+    affordable = used[0].sum() + np.cumsum(costs[order]) <= count
+    chosen = np.zeros(len(gains), bool)
+    chosen[order[affordable & (gains[order] > _NO_GAIN)]] = True
+    split_coarse, split_fine = np.zeros_like(used[0]), np.zeros_like(used[1])
+    split_coarse[used[0]], split_fine[used[1]] = np.split(chosen, [used[0].sum()])
+    split_fine &= _finer(split_coarse)
     kept = (used[0] & ~split_coarse, used[1] & _finer(split_coarse) & ~split_fine,
             used[2] & _finer(split_fine))
     y, x, sizes = [], [], []
@@ -108,7 +110,8 @@ def _blocks(image: np.ndarray, size: int) -> np.ndarray:
 def _error(image: np.ndarray, weight: np.ndarray, size: int) -> np.ndarray:
     """Weighted squared error of painting each cell in its mean colour."""
     total = _blocks(weight, size).sum((1, 3))
-    mean = _blocks(image * weight[..., None], size).sum((1, 3)) / np.maximum(total, 1e-9)[..., None]
+    mean = _blocks(image * weight[..., None], size).sum((1, 3))
+    mean /= np.maximum(total, 1e-9)[..., None]
     square = (_blocks(image ** 2, size).sum(-1) * _blocks(weight, size)).sum((1, 3))
     return square - total * (mean ** 2).sum(-1)
 
@@ -117,7 +120,6 @@ def _coarser(cells: np.ndarray) -> np.ndarray:
     """Group each 2 x 2 cells on the last axis."""
     blocks = _blocks(cells, 2)
     return blocks.transpose(0, 2, 1, 3).reshape(blocks.shape[0], blocks.shape[2], 4)
-
 
 
 def _finer(cells: np.ndarray) -> np.ndarray:

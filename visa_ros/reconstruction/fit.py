@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,7 +28,7 @@ _POSE_JOINTS = {
 _BONES = (('left_shoulder', 'left_elbow'), ('right_shoulder', 'right_elbow'),
           ('left_elbow', 'left_wrist'), ('right_elbow', 'right_wrist'),
           ('left_shoulder', 'right_shoulder'))
-# MediaPipe's hand landmarks are four per finger from 1 (thumb) on; the fingers' tips are no joints.
+# MediaPipe's hand landmarks are four a finger from 1 (thumb) on; the tips are no joints.
 _HAND_JOINTS = {
     f'{finger}{bone}': 1 + 4 * number + bone - 1
     for number, finger in enumerate(('thumb', 'index', 'middle', 'ring', 'pinky'))
@@ -58,6 +59,8 @@ _MAX_STEPS = 25
 @dataclass(frozen=True, eq=False)
 class BodyFit:
     """
+    A person as a body model's shape, pose and expression.
+
     Attributes
     ----------
     betas : (B,) float32
@@ -124,7 +127,10 @@ class _Problem:
     """Residuals of one portrait as a function of the unknowns."""
 
     def __init__(self, model: BodyModel, landmarks: Landmarks, camera: Camera) -> None:
-        assert landmarks.face is not None and landmarks.blendshapes is not None
+        assert landmarks.face is not None
+        assert landmarks.blendshapes is not None
+        self._seen_face = landmarks.face
+        self._seen_blendshapes = landmarks.blendshapes
         self._camera = camera
         self._K = torch.from_numpy(camera.K)
         self._landmarks = landmarks
@@ -161,8 +167,8 @@ class _Problem:
             found += [(f'{side}_{joint}', hand.image[landmark], hand.score, _HAND_SIGMA)
                       for joint, landmark in _HAND_JOINTS.items()]
         names, targets, weights, sigmas = zip(*found, strict=True)
-        return ([JOINT_INDEX[name] for name in names], np.float32(targets), np.float32(weights),
-                list(sigmas))
+        return ([JOINT_INDEX[name] for name in names], np.array(targets, np.float32),
+                np.array(weights, np.float32), list(sigmas))
 
     def _hands(self) -> list[tuple[str, HandLandmarks]]:
         return [(side, hand) for side, hand in (
@@ -188,8 +194,8 @@ class _Problem:
                                   JOINT_INDEX[f'{side}_{names[k + 1]}']))
                     slants.append(bone[2] / np.linalg.norm(bone))
                     weights.append(0.5 * hand.score)
-        return (torch.tensor(pairs), torch.tensor(np.float32(slants)),
-                torch.tensor(np.float32(weights)) ** 0.5)
+        return (torch.tensor(pairs), torch.tensor(slants, dtype=torch.float32),
+                torch.tensor(weights, dtype=torch.float32) ** 0.5)
 
     # --- unknowns
 
@@ -206,16 +212,16 @@ class _Problem:
         self._rotations = torch.from_numpy(rotations)
         self._free = torch.tensor(free)
 
-        K, face = self._camera.K, self._landmarks.face
+        K = self._camera.K
         depth = K[1, 1] * _FACE_HEIGHT_M / face_px
         _, joints = model.shaped(np.zeros(len(model.shape_basis), np.float32))
         head = joints[JOINT_INDEX['head']] * (1, -1, -1)  # from the pelvis, in camera axes
-        middle = (face.mean(0) - K[:2, 2]) / (K[0, 0], K[1, 1]) * depth
+        middle = (self._seen_face.mean(0) - K[:2, 2]) / (K[0, 0], K[1, 1]) * depth
         translation = np.append(middle, depth) - head
 
-        parts = {
+        parts: dict[str, tuple[np.ndarray, Any]] = {
             'betas': (np.zeros(len(model.shape_basis)), 1.0),
-            'blendshapes': (self._landmarks.blendshapes, _EXPRESSION_SIGMA),
+            'blendshapes': (self._seen_blendshapes, _EXPRESSION_SIGMA),
             'rotations': (rotations[free].ravel(), np.repeat(list(sigma.values()), 3)),
             'translation': (translation, _TRANSLATION_SIGMA_M),
         }
@@ -229,7 +235,8 @@ class _Problem:
         """Return shoulder and elbow rotations: as the 3D landmarks say, hanging if unseen."""
         a, b, c = (_POSE_JOINTS[f'{side}_{joint}'] for joint in ('shoulder', 'elbow', 'wrist'))
         if min(self._landmarks.visibility[[a, b, c]]) < 0.3:
-            return np.float32((0, 0, -1.15 * sign)), np.float32((0, -0.3 * sign, 0))
+            return (np.array((0, 0, -1.15 * sign), np.float32),
+                    np.array((0, -0.3 * sign, 0), np.float32))
         world = self._landmarks.pose_world * (1, -1, -1)  # camera axes to an upright body's
         upper, lower = _unit(world[b] - world[a]), _unit(world[c] - world[b])
         along = np.array((sign, 0, 0))
@@ -296,8 +303,8 @@ class _Problem:
                 _POSE_JOINTS[f'{side}_wrist']]
         for side, hand in self._hands():
             confidence[PART_INDEX[f'{side}_hand']] = hand.score
-        pose = OperatorPose(rotations.numpy(), translation.numpy(), blendshapes.clamp(0, 1).numpy(),
-                            confidence)
+        pose = OperatorPose(rotations.numpy(), translation.numpy(),
+                            blendshapes.clamp(0, 1).numpy(), confidence)
         return BodyFit(betas.numpy(), pose, face_px, joints_px)
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from visa_ros.types import Float32, UInt8
 
@@ -34,8 +35,8 @@ def matte(rgb: UInt8, mask: Float32) -> Float32:
     radius = max(2, round(max(rgb.shape) / 100))
     alpha = cv2.ximgproc.guidedFilter(rgb, mask.astype(np.float32), radius, (0.02 * 255) ** 2)
     alpha = np.clip((alpha - 0.3) / 0.4, 0, 1)
-    person = _without_specks(_largest(alpha > 0.5), (4 * radius) ** 2).astype(np.uint8)
-    person = cv2.morphologyEx(person, cv2.MORPH_OPEN, _disc(radius // 2))
+    person = _without_specks(_largest(alpha > 0.5), (4 * radius) ** 2)
+    person = cv2.morphologyEx(person.astype(np.uint8), cv2.MORPH_OPEN, _disc(radius // 2))
     # Only hair and seams are soft; elsewhere a half-transparent person is the segmenter's doubt.
     alpha[cv2.erode(person, _disc(radius)) > 0] = 1
     alpha[cv2.dilate(person, _disc(radius)) == 0] = 0
@@ -59,16 +60,21 @@ def foreground(rgb: UInt8, alpha: Float32) -> Float32:
 
     """
     image = rgb.astype(np.float32) / 255
-    alpha = cv2.erode(alpha, _disc(_TRUSTED_PX))
-    a = alpha[..., None]
+    sure = cv2.erode(alpha, _disc(_TRUSTED_PX)).astype(np.float32)
+    a = sure[..., None]
     front, back = image, image
     for radius in (90, 6):
         size = (2 * radius + 1,) * 2
-        weight_front, weight_back = cv2.blur(alpha, size), cv2.blur(1 - alpha, size)
+        weight_front, weight_back = cv2.blur(sure, size), cv2.blur(1 - sure, size)
         mean_front = cv2.blur(front * a, size) / (weight_front[..., None] + 1e-5)
         back = cv2.blur(back * (1 - a), size) / (weight_back[..., None] + 1e-5)
         front = np.clip(mean_front + a * (image - a * mean_front - (1 - a) * back), 0, 1)
     return front.astype(np.float32)
+
+
+def solid(alpha: Float32) -> NDArray[np.bool_]:
+    """Return where the portrait shows nothing but the person: ``foreground`` changes nothing."""
+    return cv2.erode(alpha, _disc(_TRUSTED_PX)) > 0.99
 
 
 def _disc(radius: int) -> np.ndarray:

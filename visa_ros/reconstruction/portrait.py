@@ -21,7 +21,7 @@ MAX_OTHER_FACE = 0.5  # of the person's own: smaller ones are in the background
 MAX_FILE_BYTES = 64 * 2**20
 # Larger pictures are scaled down; beyond the second bound decoding alone is an attack.
 MAX_PIXELS = 20_000_000
-MAX_DECODED_PIXELS = 200_000_000
+MAX_DECODED_PIXELS = 80_000_000
 
 
 def read_portrait(source: str | Path | bytes) -> UInt8:
@@ -143,15 +143,15 @@ def find_person(rgb: UInt8, trackers: CaptureConfig | None = None) -> Landmarks:
             raise PortraitError('no face was found in the portrait; give a photo of one person, '
                                 'face towards the camera, head and shoulders in the picture')
         height = np.ptp(person.face[:, 1])
-        if height < MIN_FACE_PX:
-            raise PortraitError(f'the face is {height:.0f} pixels high once the portrait is '
-                                f'scaled down, at least {MIN_FACE_PX} are needed; crop the photo '
-                                'to head and shoulders')
         if people > 1:
             other = landmarkers.detect(_without(rgb, person), 1)
             if (other is not None and other.face is not None
                     and np.ptp(other.face[:, 1]) > MAX_OTHER_FACE * height):
                 raise PortraitError('the portrait shows several people; crop the photo to one')
+        if height < MIN_FACE_PX:
+            raise PortraitError(f'the face is {height:.0f} pixels high once the portrait is '
+                                f'scaled down, at least {MIN_FACE_PX} are needed; crop the photo '
+                                'to head and shoulders')
     return person
 
 

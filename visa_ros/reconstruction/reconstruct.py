@@ -23,7 +23,7 @@ from visa_ros.reconstruction import avatar_file
 from visa_ros.reconstruction.bind import Splats, bind
 from visa_ros.reconstruction.clothing import dress
 from visa_ros.reconstruction.fit import FOCAL_RATIO, BodyFit, fit_body
-from visa_ros.reconstruction.matte import foreground, matte
+from visa_ros.reconstruction.matte import foreground, matte, solid
 from visa_ros.reconstruction.portrait import find_person, to_working_size
 from visa_ros.reconstruction.refine import refine
 from visa_ros.reconstruction.surface import find_surface
@@ -34,8 +34,6 @@ Progress = Callable[[str, float], None]  # step (detect, fit, bind, refine) and 
 
 # Where each step ends in the whole, from measured times.
 _STEP_ENDS = {'detect': 0.05, 'fit': 0.15, 'bind': 0.3, 'refine': 1.0}
-
-_SOLID = 0.98  # alpha above which a pixel shows nothing but the person
 
 # A part of the cache's key: a new number whenever the same portrait gives another avatar.
 _VERSION = f'{__version__}-1'
@@ -126,16 +124,19 @@ def reconstruct(portrait: UInt8, consent: Consent, config: ReconstructionConfig 
     clock.done('detect')
     fit = fit_body(model, landmarks, camera, clock.within('fit'))
     clock.done('fit')
+    assert landmarks.face is not None
+    assert landmarks.mask is not None
     alpha = matte(rgb, landmarks.mask)
     colors = foreground(rgb, alpha)
     dressed = dress(model, posed_body(model, fit), alpha > 0.5, camera)
-    surface = find_surface(model, dressed, rgb, alpha, landmarks, camera)
-    splats = bind(model, dressed, surface, colors, alpha, landmarks, camera, config.gaussians)
+    surface = find_surface(model, dressed, rgb, alpha, landmarks.face, camera)
+    splats = bind(model, dressed, surface, colors, alpha, landmarks.face, camera,
+                  config.gaussians)
     clock.done('bind')
     splats = refine(splats, colors, alpha, camera, config.refine_steps, config.seed,
                     clock.within('refine'))
     avatar = to_rest_pose(model, splats, fit, camera, consent)
-    psnr_db = psnr(draw(splats, camera), rgb.astype(np.float32) / 255, alpha > _SOLID)
+    psnr_db = psnr(draw(splats, camera), (rgb / 255).astype(np.float32), solid(alpha))
     clock.done('refine')
     return avatar, ReconstructionSummary(
         clock.seconds, len(avatar), psnr_db, fit.face_px, fit.joints_px)
@@ -155,7 +156,7 @@ def cached_avatar(portrait: UInt8, consent: Consent, config: ReconstructionConfi
     """
     config = config or ReconstructionConfig()
     key = hashlib.sha256(repr((
-        portrait.shape, hashlib.sha256(np.ascontiguousarray(portrait)).hexdigest(),
+        portrait.shape, hashlib.sha256(portrait.tobytes()).hexdigest(),
         config, _VERSION)).encode()).hexdigest()
     try:
         folder = cache_folder('avatars')
@@ -201,7 +202,7 @@ def to_rest_pose(model: BodyModel, splats: Splats, fit: BodyFit, camera: Camera,
     How it moves each Gaussian is read off itself: what it does to the origin and to the three
     unit vectors is the affine map of the means, what it does to no rotation that of the quats.
     """
-    identity = np.tile(np.float32((1, 0, 0, 0)), (len(splats), 1))
+    identity = np.tile(np.array((1, 0, 0, 0), np.float32), (len(splats), 1))
     avatar = GaussianAvatar(
         body_model=model.name, betas=fit.betas, triangles=splats.triangles,
         barycentrics=splats.barycentrics, means=np.zeros_like(splats.means), quats=identity,
@@ -210,7 +211,7 @@ def to_rest_pose(model: BodyModel, splats: Splats, fit: BodyFit, camera: Camera,
         portrait_pose=replace(fit.pose, operator_id=consent.operator_id), consent=consent)
 
     def moved(point: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
-        probe = replace(avatar, means=np.tile(np.float32(point), (len(splats), 1)))
+        probe = replace(avatar, means=np.tile(np.array(point, np.float32), (len(splats), 1)))
         means, quats = AvatarSkinning(model, probe).pose(fit.pose)
         return means.astype(np.float64), quats.astype(np.float64)
 
@@ -226,10 +227,10 @@ def draw(splats: Splats, camera: Camera) -> Float32:
     """Return the splats' picture over black, (H, W, 3) float32 in [0, 1]."""
     with torch.no_grad():
         image, _, _ = rasterization(
-            *(torch.from_numpy(getattr(splats, name)) for name in (
-                'means', 'quats', 'scales', 'opacities', 'colors')),
-            viewmats=torch.eye(4)[None], Ks=torch.from_numpy(camera.K)[None], width=camera.width,
-            height=camera.height)
+            torch.from_numpy(splats.means), torch.from_numpy(splats.quats),
+            torch.from_numpy(splats.scales), torch.from_numpy(splats.opacities),
+            torch.from_numpy(splats.colors), torch.eye(4)[None],
+            torch.from_numpy(camera.K)[None], camera.width, camera.height)
     return image[0].clamp(0, 1).numpy()
 
 

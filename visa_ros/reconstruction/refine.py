@@ -72,11 +72,10 @@ def refine(splats: Splats, colors: Float32, alpha: Float32, camera: Camera, step
 
     for step in range(steps):
         background = torch.rand(3, generator=generator)
-        everything = {name: torch.cat([hidden[name], value])
-                      for name, value in current().items()}
-        image, _, _ = rasterization(
-            **everything, viewmats=viewmat, Ks=K, width=camera.width, height=camera.height,
-            backgrounds=background[None])
+        means, quats, scales, opacities, values = (
+            torch.cat([hidden[name], value]) for name, value in current().items())
+        image, _, _ = rasterization(means, quats, scales, opacities, values, viewmat, K,
+                                    camera.width, camera.height, backgrounds=background[None])
         loss = (image[0] - torch.lerp(background, target, target_alpha)).square().mean()
         optimizer.zero_grad()
         loss.backward()
@@ -84,11 +83,10 @@ def refine(splats: Splats, colors: Float32, alpha: Float32, camera: Camera, step
         schedule.step()
         progress((step + 1) / steps)
 
-    values = {}
+    result = {name: getattr(splats, name).copy() for name in start}
     for name, value in current().items():
-        values[name] = getattr(splats, name).copy()
-        values[name][splats.seen] = value.detach().numpy()
-    return replace(splats, **values)
+        result[name][splats.seen] = value.detach().numpy()
+    return replace(splats, **result)
 
 
 def _tensors(splats: Splats, chosen: NDArray[np.bool_]) -> dict[str, torch.Tensor]:

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from visa_ros.body.model import VERTEX_PARTS, BodyModel
-from visa_ros.capture.landmarks import Landmarks
 from visa_ros.reconstruction import anatomy as face
 from visa_ros.reconstruction.anatomy import anatomy, vertex_normals
 from visa_ros.reconstruction.zbuffer import ZBuffer, project, rasterize_mesh
@@ -70,7 +69,7 @@ class Surface:
 
 
 def find_surface(model: BodyModel, vertices: Float32, rgb: UInt8, alpha: Float32,
-                 landmarks: Landmarks, camera: Camera) -> Surface:
+                 landmarks: Float32, camera: Camera) -> Surface:
     """
     Find what each pixel shows.
 
@@ -86,7 +85,8 @@ def find_surface(model: BodyModel, vertices: Float32, rgb: UInt8, alpha: Float32
     rgb : (H, W, 3) uint8
     alpha : (H, W) float32
         The person.
-    landmarks : Landmarks
+    landmarks : (478, 2) float32
+        Of the face, pixels.
     camera : Camera
 
     """
@@ -118,7 +118,7 @@ def find_surface(model: BodyModel, vertices: Float32, rgb: UInt8, alpha: Float32
     return result
 
 
-def _bind_lashes(model: BodyModel, surface: Surface, landmarks: Landmarks) -> None:
+def _bind_lashes(model: BodyModel, surface: Surface, landmarks: Float32) -> None:
     """
     Let the rim of the lids take its pixels along.
 
@@ -126,8 +126,8 @@ def _bind_lashes(model: BodyModel, surface: Surface, landmarks: Landmarks) -> No
     above when the eye closes.
     """
     contour = np.array(face.LEFT_EYE + face.RIGHT_EYE)
-    points = landmarks.face[contour]
-    reach = LASHES * np.ptp(landmarks.face[:, 1])
+    points = landmarks[contour]
+    reach = LASHES * np.ptp(landmarks[:, 1])
     rows, columns = np.nonzero(surface.part == Part.TRUNK)
     distance, nearest = cKDTree(points).query(
         np.stack([columns, rows], 1) + 0.5, distance_upper_bound=reach)
@@ -163,20 +163,19 @@ def _modelled_parts(model: BodyModel, vertices: Float32, seen: ZBuffer,
 
 
 def _shown_parts(model: BodyModel, modelled: NDArray[np.uint8], seen: ZBuffer, rgb: UInt8,
-                 mask: NDArray[np.bool_], landmarks: Landmarks,
+                 mask: NDArray[np.bool_], landmarks: Float32,
                  camera: Camera) -> NDArray[np.uint8]:
     """Return the (H, W) part that the portrait shows."""
     parts = _arms_and_trunk(model, modelled, seen, rgb, mask, camera)
-    points = landmarks.face
-    lips = _lips(points, parts.shape)
+    lips = _lips(landmarks, parts.shape)
     parts = np.where(lips > 0, lips, parts)
-    gap = np.linalg.norm(points[list(face.UPPER_LIP_INNER)] - points[list(face.LOWER_LIP_INNER)],
-                         axis=1).max()
+    upper, lower = landmarks[list(face.UPPER_LIP_INNER)], landmarks[list(face.LOWER_LIP_INNER)]
+    gap = np.linalg.norm(upper - lower, axis=1).max()
     if gap > _OPEN_MOUTH_PX:
         inner = face.UPPER_LIP_INNER + face.LOWER_LIP_INNER[-2:0:-1]
-        parts[_filled(points[list(inner)], parts.shape)] = Part.MOUTH
-    parts[_filled(points[list(face.LEFT_EYE)], parts.shape)] = Part.LEFT_EYE
-    parts[_filled(points[list(face.RIGHT_EYE)], parts.shape)] = Part.RIGHT_EYE
+        parts[_filled(landmarks[list(inner)], parts.shape)] = Part.MOUTH
+    parts[_filled(landmarks[list(face.LEFT_EYE)], parts.shape)] = Part.LEFT_EYE
+    parts[_filled(landmarks[list(face.RIGHT_EYE)], parts.shape)] = Part.RIGHT_EYE
     return np.where(mask, parts, Part.NONE).astype(np.uint8)
 
 

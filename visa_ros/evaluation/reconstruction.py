@@ -1,0 +1,169 @@
+"""How long an avatar takes, how close it is to its portrait, and what it looks like when moved."""
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from visa_ros import samples
+from visa_ros._optional import require
+from visa_ros.conventions import BLENDSHAPE_INDEX, JOINT_INDEX
+from visa_ros.evaluation.report import Report
+from visa_ros.types import Camera, Consent, GaussianAvatar, OperatorPose, UInt8
+
+_OUT = Path('out')
+_BACKGROUND = np.array((0.17, 0.19, 0.22), np.float32)
+_CONSENT = Consent('evaluation', 'evaluation', 0, 'a public portrait, for measuring')
+
+# What the contact sheet shows: joint rotations in degrees (x nods, y turns, z tilts), blendshapes,
+# and the degrees that the camera goes round the person.
+_POSES: dict[str, tuple[dict[str, tuple[int, int, int]], dict[str, float], int]] = {
+    'portrait': ({}, {}, 0),
+    'yaw +25': ({'neck': (0, 8, 0), 'head': (0, 17, 0)}, {}, 0),
+    'yaw -25': ({'neck': (0, -8, 0), 'head': (0, -17, 0)}, {}, 0),
+    'nod': ({'head': (20, 0, 0)}, {}, 0),
+    'jaw open': ({}, {'jawOpen': 0.7}, 0),
+    'blink': ({}, {'eyeBlinkLeft': 1, 'eyeBlinkRight': 1}, 0),
+    'smile': ({}, {'mouthSmileLeft': 0.9, 'mouthSmileRight': 0.9}, 0),
+    'gaze': ({'left_eye': (0, 20, 0), 'right_eye': (0, 20, 0)}, {}, 0),
+    'arm raised': ({'left_shoulder': (0, 0, 50)}, {}, 0),
+    'camera +30': ({}, {}, 30),
+    'camera -30': ({}, {}, -30),
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of this measurement."""
+    parser.add_argument('--portrait', type=Path, nargs='*', default=[],
+                        help='image files (default: the astronaut)')
+    parser.add_argument('--reenact', action='store_true',
+                        help="also build an avatar of a clip's frame and drive it by the clip")
+
+
+def run(arguments: argparse.Namespace) -> Report:
+    """Build an avatar of each portrait; write its contact sheet into out/."""
+    from visa_ros.reconstruction import avatar_file
+    from visa_ros.reconstruction.portrait import read_portrait, to_working_size
+    from visa_ros.reconstruction.reconstruct import ReconstructionConfig, reconstruct
+
+    config = ReconstructionConfig()
+    portraits = {path.stem: read_portrait(path) for path in arguments.portrait}
+    columns: dict[str, dict[str, Any]] = {}
+    report = Report('Portrait to avatar', notes=[
+        'PSNR and SSIM of the render against the portrait, where it shows the person alone '
+        '(two pixels inside the outline).'])
+    for name, portrait in (portraits or {'astronaut': samples.portrait()}).items():
+        avatar, summary = reconstruct(portrait, _CONSENT, config)
+        rgb = to_working_size(portrait, config.size_px)
+        sheet = _OUT / f'reconstruction_{name}.png'
+        write_sheet(avatar, rgb, sheet)
+        columns[name] = {
+            **{f'{step} [s]': round(s, 2) for step, s in summary.seconds.items()},
+            'all [s]': round(sum(summary.seconds.values()), 2), 'Gaussians': summary.gaussians,
+            'PSNR [dB]': round(summary.psnr_db, 2), 'SSIM': round(_ssim(avatar, rgb), 4),
+            'face to landmarks [px]': round(summary.face_px, 2),
+            'joints to landmarks [px]': round(summary.joints_px, 2),
+            'file [MB]': round(len(avatar_file.encode(avatar)) / 1e6, 2)}
+        report.notes.append(f'{sheet} shows {name} in new poses')
+    for figure in next(iter(columns.values())):
+        report.rows.append({'': figure} | {name: of[figure] for name, of in columns.items()})
+    if arguments.reenact:
+        report.notes.append(_reenact())
+    return report
+
+
+def write_sheet(avatar: GaussianAvatar, portrait: UInt8, path: Path) -> None:
+    """Write the portrait and the avatar in new poses as one picture, four a row."""
+    cv2 = require('cv2')
+    viewer = _Viewer(avatar)
+    pictures = [('input', portrait)]
+    for name, (joints, blendshapes, angle_deg) in _POSES.items():
+        pose = _changed(avatar.portrait_pose, joints, blendshapes)
+        pictures.append((name, viewer.draw(pose, angle_deg)))
+    for name, picture in pictures:
+        cv2.putText(picture, name, (6, 20), cv2.FONT_HERSHEY_SIMPLEX, 0.6, (0, 255, 0), 1,
+                    cv2.LINE_AA)
+    rows = [np.concatenate([picture for _, picture in pictures[start:start + 4]], 1)
+            for start in range(0, len(pictures), 4)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), np.concatenate(rows)[..., ::-1])
+
+
+class _Viewer:
+    """Draws an avatar from its portrait's camera, or from around it."""
+
+    def __init__(self, avatar: GaussianAvatar) -> None:
+        from visa_ros.body.model import load_body_model
+        from visa_ros.body.skinning import AvatarSkinning
+        from visa_ros.rendering.splat_cpu import SplatCpu
+
+        self._skinning = AvatarSkinning(load_body_model(), avatar)
+        self._splatter = SplatCpu(avatar.scales, avatar.opacities, avatar.colors, avatar.camera,
+                                  _BACKGROUND)
+        self._camera: Camera = avatar.camera
+        self._center = np.array((0, 0, avatar.portrait_pose.translation[2]), np.float32)
+
+    def draw(self, pose: OperatorPose, angle_deg: float = 0) -> UInt8:
+        means, quats = self._skinning.pose(pose)
+        turn = Rotation.from_euler('y', angle_deg, degrees=True)
+        means = turn.apply(means - self._center) + self._center
+        quats = (turn * Rotation.from_quat(quats, scalar_first=True)).as_quat(scalar_first=True)
+        shape = self._camera.height, self._camera.width
+        rgb = np.empty((*shape, 3), np.uint8)
+        alpha, depth = np.empty(shape, np.float32), np.empty(shape, np.float32)
+        self._splatter.draw(np.ascontiguousarray(means, np.float32),
+                            np.ascontiguousarray(quats, np.float32), rgb, alpha, depth)
+        return rgb
+
+
+def _changed(pose: OperatorPose, joints: dict[str, tuple[int, int, int]],
+             blendshapes: dict[str, float]) -> OperatorPose:
+    rotations, shapes = pose.joint_rotations.copy(), pose.blendshapes.copy()
+    for name, degrees in joints.items():
+        joint = JOINT_INDEX[name]
+        rotations[joint] = (Rotation.from_rotvec(rotations[joint])
+                            * Rotation.from_euler('xyz', degrees, degrees=True)).as_rotvec()
+    for name, value in blendshapes.items():
+        shapes[BLENDSHAPE_INDEX[name]] = value
+    return replace(pose, joint_rotations=rotations, blendshapes=shapes)
+
+
+def _ssim(avatar: GaussianAvatar, portrait: UInt8) -> float:
+    """Return the mean structural similarity where the portrait shows the person alone."""
+    from visa_ros.reconstruction.matte import matte, solid
+    from visa_ros.reconstruction.portrait import find_person
+
+    landmarks = find_person(portrait)
+    assert landmarks.mask is not None
+    render = _Viewer(avatar).draw(avatar.portrait_pose)
+    _, each = require('skimage.metrics').structural_similarity(
+        render, portrait, channel_axis=2, full=True)
+    return float(each[solid(matte(portrait, landmarks.mask))].mean())
+
+
+def _reenact(clip: str = 'cap12', every: int = 25, count: int = 20) -> str:
+    """Build an avatar of a clip's first frame, drive it by later frames, compare with them."""
+    from visa_ros.body.model import load_body_model
+    from visa_ros.capture.source import read_video
+    from visa_ros.reconstruction.fit import fit_body
+    from visa_ros.reconstruction.matte import matte, solid
+    from visa_ros.reconstruction.portrait import find_person
+    from visa_ros.reconstruction.reconstruct import reconstruct
+
+    frames = [rgb for rgb, _ in islice(read_video(samples.video(clip)), 0, every * count, every)]
+    avatar, _ = reconstruct(frames[0], _CONSENT)
+    viewer, values = _Viewer(avatar), []
+    for frame in frames[1:]:
+        landmarks = find_person(frame)
+        assert landmarks.mask is not None
+        fit = fit_body(load_body_model(), landmarks, avatar.camera)
+        render = viewer.draw(fit.pose) / 255
+        mask = solid(matte(frame, landmarks.mask))
+        values.append(-10 * np.log10(np.mean((render[mask] - frame[mask] / 255.0) ** 2)))
+    return (f'self-reenactment on {clip}, {len(values)} frames: PSNR median '
+            f'{np.median(values):.1f} dB, worst {min(values):.1f} dB')
