@@ -7,7 +7,6 @@ from visa_ros.errors import ImageError, PoseError
 from visa_ros.nodes._conversions import (
     ImageMessage,
     compressed_to_msg,
-    image_from_compressed_msg,
     image_from_msg,
     points_to_msg,
     pose_from_msg,
@@ -40,10 +39,10 @@ def test_jpeg_comes_back_nearly_as_it_was():
 
     photo = samples.portrait()
     _, jpeg = cv2.imencode('.jpg', photo[..., ::-1], (cv2.IMWRITE_JPEG_QUALITY, 95))
-    image = image_from_compressed_msg(compressed_to_msg(jpeg.tobytes(), _STAMP_NS, 'eye'))
+    image = image_from_msg(compressed_to_msg(jpeg.tobytes(), _STAMP_NS, 'eye'))
     assert np.abs(image.rgb.astype(int) - photo).mean() < 4
     with pytest.raises(ImageError):
-        image_from_compressed_msg(compressed_to_msg(jpeg.tobytes()[:200], 0, 'eye'))
+        image_from_msg(compressed_to_msg(jpeg.tobytes()[:200], 0, 'eye'))
 
 
 def test_pose_round_trip_and_its_size_on_the_wire():

@@ -13,11 +13,11 @@ from visa_ros.conventions import BLENDSHAPE_INDEX, JOINT_INDEX
 from visa_ros.errors import PortraitError
 from visa_ros.reconstruction import avatar_file
 from visa_ros.reconstruction.anatomy import anatomy
+from visa_ros.reconstruction.avatar_cache import cached_avatar
 from visa_ros.reconstruction.matte import matte, solid
 from visa_ros.reconstruction.portrait import find_person
 from visa_ros.reconstruction.reconstruct import (
     ReconstructionConfig,
-    cached_avatar,
     psnr,
     reconstruct,
 )

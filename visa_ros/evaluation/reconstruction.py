@@ -39,8 +39,8 @@ _POSES: dict[str, tuple[dict[str, tuple[int, int, int]], dict[str, float], int]]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of this measurement."""
-    parser.add_argument('--portrait', type=Path, nargs='*', default=[],
-                        help='image files (default: the astronaut)')
+    parser.add_argument('--portrait', nargs='+', default=['demo'],
+                        help='image files; demo is the astronaut (default: %(default)s)')
     parser.add_argument('--reenact', action='store_true',
                         help="also build an avatar of a clip's frame and drive it by the clip")
 
@@ -52,23 +52,23 @@ def run(arguments: argparse.Namespace) -> Report:
     from visa_ros.reconstruction.reconstruct import ReconstructionConfig, reconstruct
 
     config = ReconstructionConfig()
-    portraits = {path.stem: read_portrait(path) for path in arguments.portrait}
     columns: dict[str, dict[str, Any]] = {}
     report = Report('Portrait to avatar', notes=[
         'PSNR and SSIM of the render against the portrait, where it shows the person alone '
         '(two pixels inside the outline).'])
-    for name, portrait in (portraits or {'astronaut': samples.portrait()}).items():
+    for source in arguments.portrait:
+        name, portrait = Path(source).stem, read_portrait(source)
         avatar, summary = reconstruct(portrait, _CONSENT, config)
         rgb = to_working_size(portrait, config.size_px)
         sheet = _OUT / f'reconstruction_{name}.png'
         write_sheet(avatar, rgb, sheet)
         columns[name] = {
-            **{f'{step} [s]': round(s, 2) for step, s in summary.seconds.items()},
-            'all [s]': round(sum(summary.seconds.values()), 2), 'Gaussians': summary.gaussians,
-            'PSNR [dB]': round(summary.psnr_db, 2), 'SSIM': round(_ssim(avatar, rgb), 4),
-            'face to landmarks [px]': round(summary.face_px, 2),
-            'joints to landmarks [px]': round(summary.joints_px, 2),
-            'file [MB]': round(len(avatar_file.encode(avatar)) / 1e6, 2)}
+            **{f'{step} (s)': round(s, 2) for step, s in summary.seconds.items()},
+            'all (s)': round(sum(summary.seconds.values()), 2), 'Gaussians': summary.gaussians,
+            'PSNR (dB)': round(summary.psnr_db, 2), 'SSIM': round(_ssim(avatar, rgb), 4),
+            'face to landmarks (px)': round(summary.face_px, 2),
+            'joints to landmarks (px)': round(summary.joints_px, 2),
+            'file (MB)': round(len(avatar_file.encode(avatar)) / 1e6, 2)}
         report.notes.append(f'{sheet} shows {name} in new poses')
     for figure in next(iter(columns.values())):
         report.rows.append({'': figure} | {name: of[figure] for name, of in columns.items()})

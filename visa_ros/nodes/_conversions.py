@@ -55,33 +55,20 @@ class ImageMessage:
         return self._msg
 
 
-def image_from_msg(msg: Image) -> CameraImage:
+def image_from_msg(msg: Image | CompressedImage) -> CameraImage:
     """
     Return a camera image; rgb8 without padding is not copied.
 
     Raises
     ------
     ImageError
-        Unknown encoding, or sizes that do not fit the data.
+        Unknown encoding, sizes that do not fit the data, or no JPEG or PNG.
 
     """
-    rgb = decode_image(msg.encoding, msg.width, msg.height, msg.step,
-                       np.frombuffer(msg.data, np.uint8))
+    data = np.frombuffer(msg.data, np.uint8)
+    rgb = (decode_image(msg.encoding, msg.width, msg.height, msg.step, data)
+           if isinstance(msg, Image) else decode_compressed(data))
     return CameraImage(rgb, stamp_from_msg(msg.header.stamp), msg.header.frame_id)
-
-
-def image_from_compressed_msg(msg: CompressedImage) -> CameraImage:
-    """
-    Return a camera image from JPEG or PNG.
-
-    Raises
-    ------
-    ImageError
-        The data cannot be decoded.
-
-    """
-    return CameraImage(decode_compressed(np.frombuffer(msg.data, np.uint8)),
-                       stamp_from_msg(msg.header.stamp), msg.header.frame_id)
 
 
 def compressed_to_msg(jpeg: bytes, stamp_ns: int, frame_id: str) -> CompressedImage:

@@ -1,6 +1,8 @@
 """What the nodes publish of poses and frames; each topic only while somebody listens."""
 from __future__ import annotations
 
+import time
+
 import cv2
 import numpy as np
 from geometry_msgs.msg import Point, TransformStamped
@@ -25,7 +27,7 @@ from visa_ros.nodes._conversions import (
 from visa_ros.nodes._qos import STREAM_OUT
 from visa_ros.nodes._run import StageNode
 from visa_ros.timing import StageTimes
-from visa_ros.types import CoarseFrame, Float32, OperatorPose
+from visa_ros.types import CoarseFrame, Float32, OperatorPose, Presence
 
 # Columns: REP-155's body axes (x forward, y left, z up) in the body frame (x left, y up, z
 # forward).
@@ -99,8 +101,8 @@ class FrameOutputs:
         """Whether anybody listens to a picture or to the points."""
         return self._node.wanted(self._image, self._jpeg, self._points)
 
-    def publish(self, frame: CoarseFrame, times: StageTimes, latency_ms: float, dropped: int,
-                refused: int, points: tuple[Float32, Float32], frame_id: str) -> None:
+    def publish(self, frame: CoarseFrame, times: StageTimes, dropped: int, refused: int,
+                points: tuple[Float32, Float32], frame_id: str) -> None:
         """Publish one frame; ``points`` are the posed means and their colours."""
         if self._node.wanted(self._image):
             self._node.send(self._image, self._message.fill(frame.rgb, frame.stamp_ns, frame_id))
@@ -111,6 +113,8 @@ class FrameOutputs:
                 self._jpeg, compressed_to_msg(jpeg.tobytes(), frame.stamp_ns, frame_id))
         if self._node.wanted(self._points):
             self._node.send(self._points, points_to_msg(*points, frame.stamp_ns, frame_id))
+        live = frame.presence is Presence.LIVE
+        latency_ms = (time.time_ns() - frame.stamp_ns) / 1e6 if live else 0.0
         self._node.send(self._timing, FrameTiming(
             header=header(frame.stamp_ns, frame_id), stages=list(times.ms),
             stage_ms=list(times.ms.values()), latency_ms=latency_ms, dropped=dropped,

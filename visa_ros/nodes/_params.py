@@ -1,17 +1,27 @@
 """ROS parameters from the stages' settings."""
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import TypeVar
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.node import Node
 
-from visa_ros.config import Config
+from visa_ros.config import Config, param
 from visa_ros.errors import InputError
 
 C = TypeVar('C', bound=Config)
+
+
+@dataclass(frozen=True)
+class TransportConfig(Config):
+    """How images come over topics."""
+
+    compressed: bool = param(
+        False, 'Whether images are taken as JPEG or PNG (the topic with /compressed behind it) '
+        'instead of raw')
+
 
 # Bounds of a ROS range that has only one end in the settings.
 _INT64 = 2**63 - 1

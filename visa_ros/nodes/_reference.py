@@ -15,6 +15,7 @@ from visa_ros.capture.config import CaptureConfig
 from visa_ros.capture.source import SourceConfig
 from visa_ros.config import Config
 from visa_ros.display.sinks import DisplayConfig
+from visa_ros.nodes._params import TransportConfig
 from visa_ros.nodes.avatar_reconstruction import AvatarConfig
 from visa_ros.pacing import PacingConfig
 from visa_ros.reconstruction.reconstruct import ReconstructionConfig
@@ -31,6 +32,7 @@ STAGES: dict[str, tuple[type[Config], tuple[str, ...]]] = {
     'playback': (PlaybackConfig, ('avatar_renderer',)),
     'reconstruction': (ReconstructionConfig, ('avatar_reconstruction',)),
     'rendering': (RenderingConfig, ('avatar_renderer',)),
+    'transport': (TransportConfig, ('pose_capture', 'avatar_display')),
 }
 
 

@@ -12,8 +12,11 @@ from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.logging import get_logger
 from rclpy.node import Node
 from rclpy.publisher import Publisher
+from sensor_msgs.msg import CompressedImage, Image
 
 from visa_ros.errors import VisaError
+from visa_ros.nodes._params import TransportConfig, declare
+from visa_ros.nodes._qos import STREAM_IN
 
 RCLError = rclpy_implementation.RCLError
 
@@ -24,6 +27,13 @@ class StageNode(Node):
     def close(self) -> None:
         """Stop the threads and close what was opened; called before the node is destroyed."""
         raise NotImplementedError
+
+    def subscribe_to_images(self, topic: str, take: Callable[[Any], None]) -> None:
+        """Subscribe to ``topic``, or to ``topic/compressed`` if ``transport.compressed``."""
+        if declare(self, 'transport', TransportConfig).compressed:
+            self.create_subscription(CompressedImage, f'{topic}/compressed', take, STREAM_IN)
+        else:
+            self.create_subscription(Image, topic, take, STREAM_IN)
 
     def wanted(self, *publishers: Publisher) -> bool:
         """Whether anybody subscribes to one of these; nobody does while ROS is shut down."""

@@ -8,7 +8,7 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from visa_ros.display.sinks import DisplayConfig, open_sinks
 from visa_ros.msg import FrameTiming
-from visa_ros.nodes._conversions import image_from_compressed_msg, image_from_msg
+from visa_ros.nodes._conversions import image_from_msg
 from visa_ros.nodes._diagnostics import Diagnostics, Health
 from visa_ros.nodes._params import declare
 from visa_ros.nodes._qos import STREAM_IN
@@ -21,7 +21,7 @@ _LINK_LOST_S = 1.5
 
 
 class AvatarDisplayNode(StageNode):
-    """Subscribes to ``coarse/image`` (raw, or compressed if asked) and ``frame_timing``."""
+    """Subscribes to ``coarse/image`` and ``frame_timing``."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__('avatar_display', **kwargs)
@@ -30,12 +30,7 @@ class AvatarDisplayNode(StageNode):
         self._last: ShadedFrame | None = None
         self._worker: Worker[Image | CompressedImage] = Worker(
             'avatar_display', self._show, idle_s=_LINK_LOST_S)
-        self.declare_parameter('compressed', False)
-        if self.get_parameter('compressed').value:
-            self.create_subscription(
-                CompressedImage, 'coarse/image/compressed', self._worker.put, STREAM_IN)
-        else:
-            self.create_subscription(Image, 'coarse/image', self._worker.put, STREAM_IN)
+        self.subscribe_to_images('coarse/image', self._worker.put)
         self.create_subscription(FrameTiming, 'frame_timing', self._take_timing, STREAM_IN)
         Diagnostics(self, self._health)
 
@@ -54,8 +49,7 @@ class AvatarDisplayNode(StageNode):
                 return
             frame = ShadedFrame(self._last.rgb, self._last.stamp_ns, Presence.LINK_LOST)
         else:
-            image = (image_from_msg(msg) if isinstance(msg, Image)
-                     else image_from_compressed_msg(msg))
+            image = image_from_msg(msg)
             frame = self._last = ShadedFrame(image.rgb, image.stamp_ns, self._presence)
         for sink in self._sinks:
             sink.show(frame)

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from typing import Any
 
 from visa_ros.msg import GaussianAvatar as GaussianAvatarMsg
@@ -63,8 +62,8 @@ class AvatarRendererNode(StageNode):
             frame = stage.frame()
         self._presence = frame.presence
         self._outputs.publish(
-            frame, times, (time.time_ns() - frame.stamp_ns) / 1e6, self._worker.dropped,
-            self._worker.refused, stage.points(), stage.frame_id)
+            frame, times, self._worker.dropped, self._worker.refused, stage.points(),
+            stage.frame_id)
 
     def _health(self) -> Health:
         stage = self._stage

@@ -9,11 +9,10 @@ from sensor_msgs.msg import CompressedImage, Image
 from visa_ros.capture.capture import PoseCapture
 from visa_ros.capture.config import CaptureConfig
 from visa_ros.errors import ImageError
-from visa_ros.nodes._conversions import image_from_compressed_msg, image_from_msg
+from visa_ros.nodes._conversions import image_from_msg
 from visa_ros.nodes._diagnostics import Diagnostics, Health
 from visa_ros.nodes._outputs import PoseOutputs
 from visa_ros.nodes._params import declare
-from visa_ros.nodes._qos import STREAM_IN
 from visa_ros.nodes._run import StageNode, run
 from visa_ros.pacing import Pacer, PacingConfig
 from visa_ros.types import OperatorPose
@@ -31,8 +30,7 @@ class PoseCaptureNode(StageNode):
         self._outputs = PoseOutputs(self)
         self._last = OperatorPose.rest()
         self._worker: Worker[Image | CompressedImage] = Worker('pose_capture', self._handle)
-        self.create_subscription(Image, 'image_raw', self._take, STREAM_IN)
-        self.create_subscription(CompressedImage, 'image_raw/compressed', self._take, STREAM_IN)
+        self.subscribe_to_images('image_raw', self._take)
         Diagnostics(self, self._health)
 
     def close(self) -> None:
@@ -47,8 +45,7 @@ class PoseCaptureNode(StageNode):
     def _handle(self, msg: Image | CompressedImage | None) -> None:
         if msg is None:
             raise ImageError('no image')
-        image = (image_from_msg(msg) if isinstance(msg, Image)
-                 else image_from_compressed_msg(msg))
+        image = image_from_msg(msg)
         self._last = self._capture.process(image) or self._last.unseen(image)
         self._outputs.publish(self._last)
 

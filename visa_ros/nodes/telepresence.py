@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from typing import Any
 
 import rclpy
@@ -15,11 +14,10 @@ from visa_ros.capture.capture import PoseCapture
 from visa_ros.capture.config import CaptureConfig
 from visa_ros.capture.source import SourceConfig, VideoSource
 from visa_ros.display.sinks import DisplayConfig, open_sinks
-from visa_ros.nodes._conversions import image_from_compressed_msg, image_from_msg
+from visa_ros.nodes._conversions import image_from_msg
 from visa_ros.nodes._diagnostics import Diagnostics, Health
 from visa_ros.nodes._outputs import FrameOutputs, PoseOutputs
 from visa_ros.nodes._params import declare
-from visa_ros.nodes._qos import STREAM_IN
 from visa_ros.nodes._run import StageNode, run
 from visa_ros.nodes.avatar_reconstruction import AvatarReconstructionNode
 from visa_ros.pacing import PacingConfig
@@ -36,8 +34,7 @@ class TelepresenceNode(StageNode):
     """
     Runs the pipeline; publishes the same topics as the separate nodes.
 
-    ``camera.source: topic`` takes ``image_raw`` (or ``image_raw/compressed``) from the graph
-    instead of opening a camera.
+    ``camera.source: topic`` takes ``image_raw`` from the graph instead of opening a camera.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -60,9 +57,7 @@ class TelepresenceNode(StageNode):
         self._decoder: Worker[Image | CompressedImage] | None = None
         if self._camera.source == 'topic':
             self._decoder = Worker('image_raw', self._take)
-            self.create_subscription(Image, 'image_raw', self._decoder.put, STREAM_IN)
-            self.create_subscription(
-                CompressedImage, 'image_raw/compressed', self._decoder.put, STREAM_IN)
+            self.subscribe_to_images('image_raw', self._decoder.put)
         else:
             self._source = VideoSource(
                 self._camera, self.pipeline.put, on_end=lambda: rclpy.try_shutdown())
@@ -86,17 +81,15 @@ class TelepresenceNode(StageNode):
 
     def _take(self, msg: Image | CompressedImage | None) -> None:
         if msg is not None:
-            self.pipeline.put(image_from_msg(msg) if isinstance(msg, Image)
-                              else image_from_compressed_msg(msg))
+            self.pipeline.put(image_from_msg(msg))
 
     def _publish_frame(self, frame: CoarseFrame, times: StageTimes) -> None:
         self._presence = frame.presence
         stage = self._stage
         if stage:
             self._frames.publish(
-                frame, times, (time.time_ns() - frame.stamp_ns) / 1e6,
-                sum(self.pipeline.dropped.values()), self.pipeline.refused, stage.points(),
-                stage.frame_id)
+                frame, times, sum(self.pipeline.dropped.values()), self.pipeline.refused,
+                stage.points(), stage.frame_id)
 
     def _health(self) -> Health:
         camera = self._source.state if self._source else None

@@ -30,7 +30,7 @@ def cached_avatar(portrait: UInt8, consent: Consent, config: ReconstructionConfi
     Return the avatar of a portrait from the cache, or build and keep it.
 
     The key is the portrait's pixels, the settings and the code: what is found is what would be
-    built.  A cache that cannot be used is a warning, a damaged entry is built anew.
+    built.  A cache that cannot be used is a warning, a damaged entry is built again.
 
     Parameters
     ----------
@@ -60,11 +60,9 @@ def cached_avatar(portrait: UInt8, consent: Consent, config: ReconstructionConfi
     try:
         avatar = avatar_file.load(path)
         summary = ReconstructionSummary(**json.loads(path.with_suffix('.json').read_text()))
-    except FileNotFoundError:
-        pass
     except (AvatarError, ResourceError, OSError, ValueError, TypeError) as error:
         if path.exists():
-            log.warning('an avatar of the cache is built anew: %s', error)
+            log.warning('a kept avatar cannot be used and is built again: %s', error)
     else:
         pose = replace(avatar.portrait_pose, operator_id=consent.operator_id)
         return (replace(avatar, consent=consent, portrait_pose=pose),

@@ -36,11 +36,13 @@ _LID_AND_LIP_SPACING_M, _LID_AND_LIP_REACH_M = 0.0015, 0.012
 _STRETCHED = np.zeros(len(BLENDSHAPES), np.float32)
 _STRETCHED[[BLENDSHAPE_INDEX[name] for name in ('eyeBlinkLeft', 'eyeBlinkRight', 'jawOpen')]] = 1
 _UNDER_PIXELS = 1.0  # how far below the surface the body layer lies, in its discs' sizes
-_DISC_REACH = 1.5       # a disc shows this many standard deviations far
+_DISC_REACH = 2.0       # a disc shows this many standard deviations far
+_MIN_SHRINK = 0.2
 _EARS = [7, 8]          # of MediaPipe's pose landmarks
 _HAIR_PULL = 1.0        # of the hair's colour on the back of the head, against its neighbours
 _SKIN_LIKE = 0.35       # summed difference of colours in [0, 1] that may still be skin
 _MAX_PUSH_M = 0.02     # body in front of what the portrait shows by more than this is not there
+_FRAME_MARGIN = 0.04    # of the long side
 _EYE_DEPTH_M, _MOUTH_DEPTH_M = 0.001, 0.01  # the same inside: lids and lips close before them
 
 
@@ -207,7 +209,11 @@ def body_layer(model: BodyModel, vertices: Float32, surface: Surface, colors: Fl
     behind = _behind_picture(center, sizes[:, 0], surface, alpha, camera)
     kept = behind < _MAX_PUSH_M
     center += np.clip(behind, 0, _MAX_PUSH_M)[:, None] * ray
+    # None may glow over the outline: further in first, and what is still over it smaller.
     center -= _over_outline(center, sizes[:, 0], alpha, camera)[:, None] * normal
+    over = _over_outline(center, sizes[:, 0], alpha, camera) / (_DISC_REACH * sizes[:, 0])
+    sizes *= np.maximum(1 - over, _MIN_SHRINK)[:, None]
+    kept &= _behind_picture(center, sizes[:, 0], surface, alpha, camera) < np.inf
     for side, faces in (('left', parts.left_eye), ('right', parts.right_eye)):
         chosen = faces[triangles]
         color[chosen] = _eye_colors(center[chosen], side, surface, colors, landmarks, camera)
@@ -330,8 +336,11 @@ def _behind_picture(points: Float32, margin: Float32, surface: Surface, alpha: F
     pixels = project(points, camera)
     framed = ((pixels >= 0) & (pixels < (camera.width, camera.height))).all(1)
     x, y = np.clip(pixels, 0, (camera.width - 1, camera.height - 1)).astype(int).T
-    gap = np.where(alpha[y, x] > 0.5, surface.depth[y, x] + margin - points[:, 2], np.inf)
-    return np.where(framed, gap, -1)
+    gap = np.where(framed, surface.depth[y, x] + margin - points[:, 2], -1)
+    # Just out of the frame is as its edge is.
+    outside = np.abs(pixels - np.stack([x, y], 1)).max(1)
+    air = (alpha[y, x] <= 0.5) & (outside < _FRAME_MARGIN * max(alpha.shape))
+    return np.where(air, np.inf, gap)
 
 
 def _over_outline(points: Float32, sizes: Float32, alpha: Float32, camera: Camera) -> Float32:

@@ -1,25 +1,18 @@
 """A portrait in, an avatar out."""
 from __future__ import annotations
 
-import hashlib
-import json
-import logging
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
 
-from visa_ros import __version__
 from visa_ros.body.kinematics import joint_transforms, posed_vertices
 from visa_ros.body.model import BodyModel, load_body_model
 from visa_ros.body.skinning import AvatarSkinning
-from visa_ros.cache import cache_folder, write_atomically
 from visa_ros.config import Config, param
-from visa_ros.errors import AvatarError, ResourceError
-from visa_ros.reconstruction import avatar_file
 from visa_ros.reconstruction.bind import Splats, bind
 from visa_ros.reconstruction.clothing import dress
 from visa_ros.reconstruction.fit import FOCAL_RATIO, BodyFit, fit_body
@@ -34,11 +27,6 @@ Progress = Callable[[str, float], None]  # step (detect, fit, bind, refine) and 
 
 # Where each step ends in the whole, from measured times.
 _STEP_ENDS = {'detect': 0.05, 'fit': 0.15, 'bind': 0.3, 'refine': 1.0}
-
-# A part of the cache's key: a new number whenever the same portrait gives another avatar.
-_VERSION = f'{__version__}-1'
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -140,49 +128,6 @@ def reconstruct(portrait: UInt8, consent: Consent, config: ReconstructionConfig 
     clock.done('refine')
     return avatar, ReconstructionSummary(
         clock.seconds, len(avatar), psnr_db, fit.face_px, fit.joints_px)
-
-
-def cached_avatar(portrait: UInt8, consent: Consent, config: ReconstructionConfig | None = None,
-                  progress: Progress = lambda step, fraction: None
-                  ) -> tuple[GaussianAvatar, ReconstructionSummary]:
-    """
-    Return the avatar of a portrait, built at the first call and read from the cache afterwards.
-
-    It is found again by the content of portrait and settings and by the version of this package;
-    the consent record is always the given one.  A cache that cannot be used costs time only.
-
-    Parameters, return values and errors are those of ``reconstruct``.
-
-    """
-    config = config or ReconstructionConfig()
-    key = hashlib.sha256(repr((
-        portrait.shape, hashlib.sha256(portrait.tobytes()).hexdigest(),
-        config, _VERSION)).encode()).hexdigest()
-    try:
-        folder = cache_folder('avatars')
-    except ResourceError as error:
-        _log.warning('avatars are not kept: %s', error)
-        return reconstruct(portrait, consent, config, progress)
-    block, about = folder / f'{key}.visa', folder / f'{key}.json'
-    try:
-        avatar = avatar_file.load(block)
-        summary = ReconstructionSummary(**json.loads(about.read_text()))
-    except (AvatarError, OSError, TypeError, ValueError) as error:
-        if block.exists():
-            _log.warning('a kept avatar cannot be used and is built again: %s', error)
-    else:
-        progress('refine', 1.0)
-        pose = replace(avatar.portrait_pose, operator_id=consent.operator_id)
-        return (replace(avatar, consent=consent, portrait_pose=pose),
-                replace(summary, cached=True))
-    avatar, summary = reconstruct(portrait, consent, config, progress)
-    try:
-        avatar_file.save(avatar, block)
-        write_atomically(about, json.dumps(asdict(summary)).encode())
-    except ResourceError as error:
-        _log.warning('the avatar is not kept: %s', error)
-    # What the cache will return: the file's precision.
-    return avatar_file.decode(avatar_file.encode(avatar)), summary
 
 
 def posed_body(model: BodyModel, fit: BodyFit) -> Float32:
