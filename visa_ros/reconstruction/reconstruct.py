@@ -13,12 +13,13 @@ from visa_ros.body.kinematics import joint_transforms, posed_vertices
 from visa_ros.body.model import BodyModel, load_body_model
 from visa_ros.body.skinning import AvatarSkinning
 from visa_ros.config import Config, param
-from visa_ros.reconstruction.bind import Splats, bind
+from visa_ros.reconstruction.bind import bind
 from visa_ros.reconstruction.clothing import dress
 from visa_ros.reconstruction.fit import FOCAL_RATIO, BodyFit, fit_body
 from visa_ros.reconstruction.matte import foreground, matte, solid
 from visa_ros.reconstruction.portrait import find_person, to_working_size
 from visa_ros.reconstruction.refine import refine
+from visa_ros.reconstruction.splats import Splats
 from visa_ros.reconstruction.surface import find_surface
 from visa_ros.rendering.rasterization import rasterization
 from visa_ros.types import Camera, Consent, Float32, GaussianAvatar, UInt8

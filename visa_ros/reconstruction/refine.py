@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from visa_ros.reconstruction.bind import Splats
+from visa_ros.reconstruction.splats import Splats
 from visa_ros.rendering.rasterization import rasterization
 from visa_ros.types import Camera, Float32
 
