@@ -24,6 +24,7 @@ from visa_ros.evaluation.report import Report
 
 _OPERATOR, _ROBOT = 'visa-operator', 'visa-robot'
 _LINK = 'visa0'
+_PROFILE = Path(__file__).resolve().parents[2] / 'config' / 'fastdds_profile.xml'
 _SETTLE_S = 5.0  # discovery of the new node, and the first images
 
 
@@ -92,11 +93,10 @@ def _ip(*words: str) -> None:
 def _node(host: str, module: str, *parameters: str) -> Iterator[subprocess.Popen]:
     """Run a node on one of the hosts."""
     words = [word for parameter in parameters for word in ('-p', parameter)]
-    # Inside the namespaces the subnet is the veth pair and nothing else; UDP alone, since two
-    # machines share no memory as these two do.
-    environment = os.environ | {'ROS_AUTOMATIC_DISCOVERY_RANGE': 'SUBNET', 'ROS_DOMAIN_ID': '0',
-                                'FASTDDS_BUILTIN_TRANSPORTS': 'UDPv4'}
-    environment.pop('FASTRTPS_DEFAULT_PROFILES_FILE', None)
+    # Inside the namespaces the subnet is the veth pair and nothing else.
+    environment = os.environ | {'ROS_AUTOMATIC_DISCOVERY_RANGE': 'SUBNET', 'ROS_DOMAIN_ID': '0'}
+    if _PROFILE.exists():  # what the launch file sets: shared memory on a machine, UDP between
+        environment['FASTRTPS_DEFAULT_PROFILES_FILE'] = str(_PROFILE)
     process = subprocess.Popen(
         ['ip', 'netns', 'exec', host, sys.executable, '-m', f'visa_ros.nodes.{module}',
          '--ros-args', *words], env=environment)
