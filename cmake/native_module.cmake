@@ -12,7 +12,7 @@ if(NOT pybind11_DIR)
 endif()
 # Ubuntu 24.04's own, 2.11, misreads the types of NumPy 2.
 find_package(pybind11 2.12 CONFIG REQUIRED)
-find_package(OpenMP REQUIRED COMPONENTS CXX)
+find_package(Threads REQUIRED)
 
 function(visa_ros_native_module name)
   set(levels base)
@@ -24,10 +24,10 @@ function(visa_ros_native_module name)
     pybind11_add_module(${target} MODULE NO_EXTRAS ${ARGN})
     target_compile_features(${target} PRIVATE cxx_std_17)
     target_compile_definitions(${target} PRIVATE VISA_MODULE=${target})
-    target_compile_options(${target} PRIVATE -O3 -Wall -Wextra
+    target_compile_options(${target} PRIVATE -O3 -fopenmp-simd -Wall -Wextra
       $<$<STREQUAL:${level},v3>:-march=x86-64-v3>)
     target_include_directories(${target} PRIVATE "${PROJECT_SOURCE_DIR}/src")
-    target_link_libraries(${target} PRIVATE OpenMP::OpenMP_CXX)
+    target_link_libraries(${target} PRIVATE Threads::Threads)
     install(TARGETS ${target} DESTINATION "${PYTHON_INSTALL_DIR}/${PROJECT_NAME}")
   endforeach()
 endfunction()

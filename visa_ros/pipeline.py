@@ -103,8 +103,7 @@ class Pipeline:
         for sink in self._sinks:
             sink.close()
 
-    def _capture_image(self, image: CameraImage | None) -> None:
-        assert image is not None
+    def _capture_image(self, image: CameraImage) -> None:
         times = StageTimes({'source': (time.time_ns() - image.stamp_ns) / 1e6})
         with times.measure('capture'):
             pose = self._capture.process(image)

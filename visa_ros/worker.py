@@ -4,7 +4,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from threading import Thread
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar, overload
 
 from visa_ros.errors import VisaError
 from visa_ros.latest import Latest
@@ -37,7 +37,13 @@ class Worker(Generic[T]):
 
     """
 
-    def __init__(self, name: str, handle: Callable[[T | None], None],
+    @overload
+    def __init__(self, name: str, handle: Callable[[T], None]) -> None: ...
+
+    @overload
+    def __init__(self, name: str, handle: Callable[[T | None], None], idle_s: float) -> None: ...
+
+    def __init__(self, name: str, handle: Callable[[Any], None],
                  idle_s: float | None = None) -> None:
         self.name = name
         self.refused = 0

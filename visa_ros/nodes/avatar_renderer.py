@@ -44,10 +44,9 @@ class AvatarRendererNode(StageNode):
         self._worker.close()
         self._loader.close()
 
-    def _load(self, msg: GaussianAvatarMsg | None) -> None:
-        if msg is not None:
-            self._stage = AvatarStage(avatar_from_msg(msg), self._rendering, self._playback)
-            self.get_logger().info(f'showing avatar {msg.avatar_id[:12]} of {msg.operator_id}')
+    def _load(self, msg: GaussianAvatarMsg) -> None:
+        self._stage = AvatarStage(avatar_from_msg(msg), self._rendering, self._playback)
+        self.get_logger().info(f'showing avatar {msg.avatar_id[:12]} of {msg.operator_id}')
 
     def _draw(self, msg: OperatorPoseMsg | None) -> None:
         stage = self._stage

@@ -8,7 +8,6 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from visa_ros.capture.capture import PoseCapture
 from visa_ros.capture.config import CaptureConfig
-from visa_ros.errors import ImageError
 from visa_ros.nodes._conversions import image_from_msg
 from visa_ros.nodes._diagnostics import Diagnostics, Health
 from visa_ros.nodes._outputs import PoseOutputs
@@ -42,9 +41,7 @@ class PoseCaptureNode(StageNode):
         if self._pacer.due():
             self._worker.put(msg)
 
-    def _handle(self, msg: Image | CompressedImage | None) -> None:
-        if msg is None:
-            raise ImageError('no image')
+    def _handle(self, msg: Image | CompressedImage) -> None:
         image = image_from_msg(msg)
         self._last = self._capture.process(image) or self._last.unseen(image)
         self._outputs.publish(self._last)

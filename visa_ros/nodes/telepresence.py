@@ -79,9 +79,8 @@ class TelepresenceNode(StageNode):
         self.pipeline.close()
         self._print_summary()
 
-    def _take(self, msg: Image | CompressedImage | None) -> None:
-        if msg is not None:
-            self.pipeline.put(image_from_msg(msg))
+    def _take(self, msg: Image | CompressedImage) -> None:
+        self.pipeline.put(image_from_msg(msg))
 
     def _publish_frame(self, frame: CoarseFrame, times: StageTimes) -> None:
         self._presence = frame.presence

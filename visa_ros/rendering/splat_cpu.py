@@ -32,7 +32,7 @@ class SplatCpu:
     background : (3,) float32
         sRGB in [0, 1].
     threads : int
-        0 for as many as OpenMP gives.
+        0 for as many as there are cores.
 
     Raises
     ------
