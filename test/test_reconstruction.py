@@ -87,7 +87,7 @@ def test_the_avatar_looks_like_the_portrait(built, viewer, portrait):
 
 def test_the_summary_says_how_it_went(built):
     avatar, summary, steps = built
-    assert list(summary.seconds) == ['detect', 'fit', 'bind', 'refine']
+    assert list(summary.seconds) == ['detect', 'fit', 'bind', 'predict', 'refine']
     assert summary.gaussians == len(avatar) <= 66_000
     assert summary.face_px < 3
     assert summary.joints_px < 4

@@ -96,6 +96,17 @@ def test_live_picture_is_the_rasterizers(avatar):
     assert np.abs(depth - np.where(alphas > 0, image[..., 3], 0)).max() < 1e-5
 
 
+def test_features_are_splatted_like_colours_where_they_are_wanted(avatar, renderer):
+    assert renderer.render(avatar.portrait_pose).features is None
+    shown = replace(avatar, features=np.concatenate([avatar.colors, -avatar.colors], 1))
+    black = RenderingConfig(width=160, height=120, background='#000000', backend='cpu')
+    frame = AvatarRenderer(shown, black, features=True).render(avatar.portrait_pose)
+    assert frame.features.shape == (120, 160, 6)
+    assert np.abs(frame.features[..., :3].clip(0, 1) * 255 - frame.rgb).max() < 0.501
+    assert np.array_equal(frame.features[..., :3], -frame.features[..., 3:])
+    assert frame.features.max() > 0.3
+
+
 def test_renderers_in_several_threads_do_not_disturb_each_other(avatar):
     def pictures(angle):
         renderer = AvatarRenderer(avatar, CONFIG)

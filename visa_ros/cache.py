@@ -1,8 +1,10 @@
 """Where built avatars and fetched clips are kept between runs."""
+import io
 import os
 import tempfile
 from pathlib import Path
 
+import numpy as np
 from platformdirs import user_cache_path
 
 from visa_ros.errors import ResourceError
@@ -55,3 +57,18 @@ def write_atomically(path: Path, data: bytes) -> None:
     except OSError as error:
         part.unlink(missing_ok=True)
         raise ResourceError(f'cannot write {path} ({error.strerror})') from error
+
+
+def write_arrays(path: Path, **arrays: np.ndarray) -> None:
+    """
+    Write named arrays as one uncompressed ``.npz`` file, atomically.
+
+    Raises
+    ------
+    ResourceError
+        The folder refuses.
+
+    """
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]
+    write_atomically(path, buffer.getvalue())

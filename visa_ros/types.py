@@ -250,6 +250,9 @@ class CoarseFrame:
         Of the operator's camera image.
     presence : Presence
         State of the operator's stream.
+    features : (H, W, F) float32, optional
+        The avatar's features, splatted like colours over zero, where the renderer was asked for
+        them.
 
     """
 
@@ -258,6 +261,7 @@ class CoarseFrame:
     depth: Float32
     stamp_ns: int
     presence: Presence = Presence.LIVE
+    features: Float32 | None = None
 
 
 @dataclass(frozen=True, eq=False)

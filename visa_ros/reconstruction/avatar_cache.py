@@ -12,6 +12,7 @@ from visa_ros import body
 from visa_ros.cache import cache_folder, write_atomically
 from visa_ros.errors import AvatarError, ResourceError
 from visa_ros.reconstruction import avatar_file
+from visa_ros.reconstruction.network import WEIGHTS
 from visa_ros.reconstruction.reconstruct import (
     Progress,
     ReconstructionConfig,
@@ -48,6 +49,8 @@ def cached_avatar(portrait: UInt8, consent: Consent, config: ReconstructionConfi
     ------
     PortraitError
         No avatar can be made of this portrait.
+    ResourceError
+        The network's weights cannot be read.
 
     """
     config = config or ReconstructionConfig()
@@ -81,7 +84,16 @@ def _key(portrait: UInt8, config: ReconstructionConfig) -> str:
     key = hashlib.sha256(_code())
     key.update(repr((portrait.shape, asdict(config))).encode())
     key.update(portrait.tobytes())
+    if config.network != 'none':
+        key.update(_weights(Path(config.network) if config.network else WEIGHTS))
     return key.hexdigest()[:32]
+
+
+def _weights(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b''  # building it says what is wrong
 
 
 @cache

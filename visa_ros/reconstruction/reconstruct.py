@@ -4,6 +4,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,17 +18,20 @@ from visa_ros.reconstruction.bind import bind
 from visa_ros.reconstruction.clothing import dress
 from visa_ros.reconstruction.fit import FOCAL_RATIO, BodyFit, fit_body
 from visa_ros.reconstruction.matte import foreground, matte, solid
+from visa_ros.reconstruction.network import load_network
 from visa_ros.reconstruction.portrait import find_person, to_working_size
+from visa_ros.reconstruction.predict import predict
 from visa_ros.reconstruction.refine import refine
 from visa_ros.reconstruction.splats import Splats
 from visa_ros.reconstruction.surface import find_surface
 from visa_ros.rendering.rasterization import rasterization
 from visa_ros.types import Camera, Consent, Float32, GaussianAvatar, UInt8
 
-Progress = Callable[[str, float], None]  # step (detect, fit, bind, refine) and fraction of all
+# Step (detect, fit, bind, predict, refine) and fraction of all.
+Progress = Callable[[str, float], None]
 
 # Where each step ends in the whole, from measured times.
-_STEP_ENDS = {'detect': 0.05, 'fit': 0.15, 'bind': 0.3, 'refine': 1.0}
+_STEP_ENDS = {'detect': 0.05, 'fit': 0.15, 'bind': 0.3, 'predict': 0.35, 'refine': 1.0}
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,9 @@ class ReconstructionConfig(Config):
         high=1024)
     gaussians: int = param(
         65000, 'How many Gaussians the avatar has, about', low=25000, high=200000)
+    network: str = param(
+        'none', 'Weights of the network that completes what the portrait hides; empty: those that '
+        'come with the package, none: the avatar shows smooth colours there')
     refine_steps: int = param(
         120, 'Steps of differentiable splatting that tune the avatar to the portrait', low=0,
         high=2000)
@@ -101,6 +108,8 @@ def reconstruct(portrait: UInt8, consent: Consent, config: ReconstructionConfig 
     ------
     PortraitError
         No avatar can be made of this portrait.
+    ResourceError
+        The network's weights cannot be read.
 
     """
     config = config or ReconstructionConfig()
@@ -122,6 +131,10 @@ def reconstruct(portrait: UInt8, consent: Consent, config: ReconstructionConfig 
     splats = bind(model, dressed, surface, colors, alpha, landmarks.face, camera,
                   config.gaussians)
     clock.done('bind')
+    if config.network != 'none':
+        network = load_network(Path(config.network)) if config.network else load_network()
+        splats = predict(model, splats, surface, colors, alpha, camera, network)
+    clock.done('predict')
     splats = refine(splats, colors, alpha, camera, config.refine_steps, config.seed,
                     clock.within('refine'))
     avatar = to_rest_pose(model, splats, fit, camera, consent)
@@ -153,7 +166,7 @@ def to_rest_pose(model: BodyModel, splats: Splats, fit: BodyFit, camera: Camera,
         body_model=model.name, betas=fit.betas, triangles=splats.triangles,
         barycentrics=splats.barycentrics, means=np.zeros_like(splats.means), quats=identity,
         scales=splats.scales, opacities=splats.opacities, colors=splats.colors,
-        features=np.zeros((len(splats), 0), np.float32), camera=camera,
+        features=splats.features, camera=camera,
         portrait_pose=replace(fit.pose, operator_id=consent.operator_id), consent=consent)
 
     def moved(point: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:

@@ -26,6 +26,8 @@ class Splats:
         As in ``GaussianAvatar``.
     seen : (N,) bool
         Whether the portrait shows it.
+    features : (N, F) float32
+        As in ``GaussianAvatar``; none before the network has spoken.
 
     """
 
@@ -37,9 +39,14 @@ class Splats:
     triangles: NDArray[np.int32]
     barycentrics: Float32
     seen: NDArray[np.bool_]
+    features: Float32
 
     def __len__(self) -> int:
         return len(self.means)
+
+    def chosen(self, which: NDArray[np.bool_]) -> Splats:
+        """Return some of them."""
+        return Splats(*(getattr(self, field.name)[which] for field in fields(Splats)))
 
 
 def concatenate(layers: list[Splats]) -> Splats:
@@ -54,7 +61,8 @@ def quats_of(frames: np.ndarray) -> Float32:
 
 
 def splats_of(**values: np.ndarray) -> Splats:
-    """Return splats of arrays of any type."""
+    """Return splats of arrays of any type, without features."""
+    values['features'] = np.zeros((len(values['means']), 0))
     kinds = {'triangles': np.int32, 'seen': bool}
     return Splats(**{name: np.ascontiguousarray(value, kinds.get(name, np.float32))
                      for name, value in values.items()})

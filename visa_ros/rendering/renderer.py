@@ -57,7 +57,7 @@ class _Splatter(Protocol):
     """What ``SplatCpu`` and ``SplatGsplat`` have in common."""
 
     def draw(self, means: Float32, quats: Float32, rgb: UInt8, alpha: Float32,
-             depth: Float32) -> None: ...
+             depth: Float32, features: Float32 | None = None) -> None: ...
 
 
 class AvatarRenderer:
@@ -70,6 +70,8 @@ class AvatarRenderer:
         Whom to draw.
     config : RenderingConfig, optional
         Size, background, backend.
+    features : bool
+        Whether frames hold the avatar's splatted features too: the shader wants them.
 
     Attributes
     ----------
@@ -91,7 +93,8 @@ class AvatarRenderer:
 
     """
 
-    def __init__(self, avatar: GaussianAvatar, config: RenderingConfig | None = None) -> None:
+    def __init__(self, avatar: GaussianAvatar, config: RenderingConfig | None = None,
+                 features: bool = False) -> None:
         config = config or RenderingConfig()
         self.camera = avatar.camera.resized(config.width, config.height)
         self.means = avatar.means
@@ -103,11 +106,12 @@ class AvatarRenderer:
         if self.backend == 'gsplat':
             from visa_ros.rendering.splat_gsplat import SplatGsplat
 
-            self._splatter: _Splatter = SplatGsplat(*what)
+            self._splatter: _Splatter = SplatGsplat(*what, features=avatar.features)
         else:
-            self._splatter = SplatCpu(*what, threads=config.threads)
+            self._splatter = SplatCpu(*what, threads=config.threads, features=avatar.features)
         # Two, so that a frame stays as it is while the next one is drawn.
-        self._buffers = [_buffers(config.width, config.height) for _ in range(2)]
+        channels = avatar.features.shape[1] if features else None
+        self._buffers = [_buffers(config.width, config.height, channels) for _ in range(2)]
 
     def render(self, pose: OperatorPose, presence: Presence = Presence.LIVE) -> CoarseFrame:
         """
@@ -136,9 +140,9 @@ class AvatarRenderer:
                             f'{self._frame_id!r}; retarget it first (rendering/playback.py)')
         self.means, quats = self._skinning.pose(pose)
         self._buffers.reverse()
-        rgb, alpha, depth = self._buffers[0]
-        self._splatter.draw(self.means, quats, rgb, alpha, depth)
-        return CoarseFrame(rgb, alpha, depth, pose.stamp_ns, presence)
+        rgb, alpha, depth, features = self._buffers[0]
+        self._splatter.draw(self.means, quats, rgb, alpha, depth, features)
+        return CoarseFrame(rgb, alpha, depth, pose.stamp_ns, presence, features)
 
 
 def _chosen_backend(wanted: str) -> str:
@@ -153,6 +157,9 @@ def _chosen_backend(wanted: str) -> str:
     return 'cpu'
 
 
-def _buffers(width: int, height: int) -> tuple[UInt8, Float32, Float32]:
+def _buffers(width: int, height: int, channels: int | None
+             ) -> tuple[UInt8, Float32, Float32, Float32 | None]:
+    """Return colour, alpha, depth and, if wanted, features."""
     return (np.zeros((height, width, 3), np.uint8), np.zeros((height, width), np.float32),
-            np.zeros((height, width), np.float32))
+            np.zeros((height, width), np.float32),
+            None if channels is None else np.zeros((height, width, channels), np.float32))

@@ -33,6 +33,8 @@ class SplatCpu:
         sRGB in [0, 1].
     threads : int
         0 for as many as there are cores.
+    features : (N, F) float32, optional
+        Splatted like colours where ``draw`` is given an image for them.
 
     Raises
     ------
@@ -42,12 +44,16 @@ class SplatCpu:
     """
 
     def __init__(self, scales: Float32, opacities: Float32, colors: Float32, camera: Camera,
-                 background: Float32, threads: int = 0) -> None:
+                 background: Float32, threads: int = 0, features: Float32 | None = None) -> None:
         count = len(opacities)
         self._scales = _checked('scales', scales, (count, 3))
         self._opacities = _checked('opacities', opacities, (count,))
         self._colors = _checked('colors', colors, (count, 3))
         self._background = _checked('background', background, (3,))
+        if features is None:
+            features = np.zeros((count, 0), np.float32)
+        self._features = _checked('features', features, (count, features.shape[-1]))
+        self._no_features = np.zeros(features.shape[-1], np.float32)  # behind the Gaussians
         self._K = _checked('camera.K', camera.K, (3, 3))
         self._size = camera.width, camera.height
         self._threads = threads
@@ -58,7 +64,7 @@ class SplatCpu:
             (count, 2), (count, 3), (count,), (count, 2)))  # means2d, conics, depths, extents
 
     def draw(self, means: Float32, quats: Float32, rgb: UInt8, alpha: Float32,
-             depth: Float32) -> None:
+             depth: Float32, features: Float32 | None = None) -> None:
         """
         Draw one frame into the caller's arrays.
 
@@ -75,6 +81,8 @@ class SplatCpu:
         depth : (H, W) float32
             Out: mean depth along the camera's z weighted as the colours, metres; 0 where nothing
             is.
+        features : (H, W, F) float32, optional
+            Out: the Gaussians' features over zero.
 
         Raises
         ------
@@ -90,6 +98,10 @@ class SplatCpu:
             self._rasterizer.draw_screen(
                 *self._projected, self._opacities, self._colors, self._background, width, height,
                 self._threads, rgb, alpha, depth)
+            if features is not None:
+                self._rasterizer.draw(
+                    *self._projected, self._opacities, self._features, self._no_features, False,
+                    width, height, False, self._threads, features, alpha)
         except ValueError as error:
             raise InputError(f'cannot draw {len(self._opacities)} Gaussians at {width}x{height}: '
                              f'{error}') from error

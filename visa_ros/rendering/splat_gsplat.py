@@ -23,11 +23,12 @@ class SplatGsplat:
     """
 
     def __init__(self, scales: Float32, opacities: Float32, colors: Float32, camera: Camera,
-                 background: Float32) -> None:
+                 background: Float32, features: Float32 | None = None) -> None:
         if not torch.cuda.is_available():  # without one, gsplat fails with a misleading error
             raise ResourceError('the gsplat backend needs a CUDA device and a torch built for it; '
                                 'set rendering.backend to cpu')
         self._scales, self._opacities, self._colors = map(_on_gpu, (scales, opacities, colors))
+        self._features = None if features is None else _on_gpu(features)
         self._camera = camera
         self._viewmats = torch.eye(4, device='cuda')[None]
         self._Ks = _on_gpu(camera.K)[None]
@@ -35,15 +36,21 @@ class SplatGsplat:
 
     @torch.no_grad()
     def draw(self, means: Float32, quats: Float32, rgb: UInt8, alpha: Float32,
-             depth: Float32) -> None:
+             depth: Float32, features: Float32 | None = None) -> None:
         """Draw one frame into the caller's arrays; see ``SplatCpu.draw``."""
+        colors, background = self._colors, self._background
+        if features is not None and self._features is not None:
+            colors = torch.cat([colors, self._features], 1)
+            background = torch.nn.functional.pad(background, (0, self._features.shape[1]))
         image, alphas, _ = rasterization(
-            _on_gpu(means), _on_gpu(quats), self._scales, self._opacities, self._colors,
+            _on_gpu(means), _on_gpu(quats), self._scales, self._opacities, colors,
             self._viewmats, self._Ks, self._camera.width, self._camera.height,
-            backgrounds=self._background, render_mode='RGB+ED')
+            backgrounds=background, render_mode='RGB+ED')
         torch.from_numpy(rgb).copy_(image[0, ..., :3].clamp(0, 1).mul(255).round())
         torch.from_numpy(alpha).copy_(alphas[0, ..., 0])
-        torch.from_numpy(depth).copy_(image[0, ..., 3])
+        torch.from_numpy(depth).copy_(image[0, ..., -1])
+        if features is not None:
+            torch.from_numpy(features).copy_(image[0, ..., 3:-1])
 
 
 def _on_gpu(array: Float32) -> Tensor:

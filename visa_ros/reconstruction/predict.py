@@ -1,0 +1,67 @@
+"""The network's step: attributes and features for Gaussians that were bound to the body."""
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from visa_ros.body.model import BodyModel
+from visa_ros.reconstruction.evidence import gather_evidence
+from visa_ros.reconstruction.network import Attributes, AvatarNetwork
+from visa_ros.reconstruction.splats import Splats
+from visa_ros.reconstruction.surface import Surface
+from visa_ros.types import Camera, Float32
+
+_INVISIBLE = 0.02  # opacity below which a Gaussian is left out
+
+
+def predict(model: BodyModel, splats: Splats, surface: Surface, colors: Float32, alpha: Float32,
+            camera: Camera, network: AvatarNetwork) -> Splats:
+    """
+    Let the network say how bound Gaussians really are.
+
+    Parameters
+    ----------
+    model : BodyModel
+    splats : Splats
+        As ``bind`` returns them.
+    surface, colors, alpha, camera
+        As for ``bind``.
+    network : AvatarNetwork
+
+    Returns
+    -------
+    Splats
+        Moved, coloured and with features; without those that became invisible.
+
+    """
+    evidence = gather_evidence(model, network.places.numpy(), splats, surface, colors, alpha,
+                               camera)
+    with torch.no_grad():
+        said = network(evidence)
+        means, quats, scales, opacities = changed(said, *(torch.from_numpy(value) for value in (
+            splats.means, splats.quats, splats.scales, splats.opacities)))
+    result = replace(splats, means=means.numpy(), quats=quats.numpy(), scales=scales.numpy(),
+                     opacities=opacities.numpy(), colors=said.colors.numpy(),
+                     features=said.features.numpy())
+    return result.chosen(result.opacities > _INVISIBLE)
+
+
+def changed(said: Attributes, means: Tensor, quats: Tensor, scales: Tensor,
+            opacities: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """
+    Return means, quats (wxyz), scales and opacities as the network says, in any pose.
+
+    What it says is relative to each Gaussian's own axes, so it turns with them.
+    """
+    w, axis = quats[:, :1], quats[:, 1:]
+    # v + 2 w (q x v) + 2 q x (q x v)
+    across = 2 * torch.linalg.cross(axis, said.offsets)
+    means = means + said.offsets + w * across + torch.linalg.cross(axis, across)
+    half = said.turns / 2
+    quats = torch.cat([w - (axis * half).sum(1, keepdim=True),
+                       axis + w * half + torch.linalg.cross(axis, half)], 1)
+    opacities = (opacities.clamp(1e-3, 1 - 1e-3).logit() + said.opacity_logits).sigmoid()
+    return means, F.normalize(quats, dim=1), scales * said.log_scales.exp(), opacities

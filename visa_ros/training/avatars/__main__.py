@@ -1,0 +1,56 @@
+"""Make samples of takes, and train the avatar network on them."""
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from rich.progress import track
+
+from visa_ros.reconstruction.network import WEIGHTS, NetworkConfig
+from visa_ros.training.avatars.cycle import training_portraits, write_cycle_takes
+from visa_ros.training.avatars.samples import prepare
+from visa_ros.training.avatars.train import TrainingConfig, train
+
+
+def main() -> None:
+    """Parse the command line and run one of the steps."""
+    parser = argparse.ArgumentParser(prog='python -m visa_ros.training.avatars',
+                                     description=__doc__)
+    steps = parser.add_subparsers(dest='step', required=True)
+    cycle = steps.add_parser('cycle', help='takes of photographs; what is there stays')
+    cycle.add_argument('--assets', type=Path, required=True, help='holds portraits_ai/')
+    cycle.add_argument('--out', type=Path, required=True)
+    samples = steps.add_parser('samples', help='bind the portraits of takes; what is there stays')
+    samples.add_argument('--takes', type=Path, required=True, help='folder of *.npz')
+    samples.add_argument('--out', type=Path, required=True)
+    training = steps.add_parser('train', help='train, or go on from the checkpoint')
+    training.add_argument('--samples', type=Path, required=True, help='people to learn from')
+    training.add_argument('--checks', type=Path, help='other people, to measure on')
+    training.add_argument('--out', type=Path, default=WEIGHTS)
+    training.add_argument('--minutes', type=float, default=TrainingConfig.minutes)
+    training.add_argument('--seed', type=int, default=TrainingConfig.seed)
+    training.add_argument('--no-surface-embedding', action='store_true')
+    training.add_argument('--no-image-features', action='store_true')
+    arguments = parser.parse_args()
+    if arguments.step == 'cycle':
+        arguments.out.mkdir(parents=True, exist_ok=True)
+        for portrait in track(training_portraits(arguments.assets), 'portraits'):
+            if not any(arguments.out.glob(f'{portrait.stem}_*.npz')):
+                write_cycle_takes(portrait, arguments.out)
+        return
+    if arguments.step == 'samples':
+        arguments.out.mkdir(parents=True, exist_ok=True)
+        takes = sorted(arguments.takes.glob('*.npz'))
+        for take in track([take for take in takes
+                           if not (arguments.out / take.name).exists()], 'samples'):
+            prepare(take, arguments.out / take.name)
+        return
+    network = NetworkConfig(surface_embedding=not arguments.no_surface_embedding,
+                            image_features=not arguments.no_image_features)
+    checks = sorted(arguments.checks.glob('*.npz')) if arguments.checks else []
+    train(sorted(arguments.samples.glob('*.npz')), checks, arguments.out, network,
+          TrainingConfig(arguments.minutes, seed=arguments.seed))
+
+
+if __name__ == '__main__':
+    main()
