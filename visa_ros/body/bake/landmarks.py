@@ -10,7 +10,7 @@ from visa_ros._optional import require
 from visa_ros.body.bake.render import BodyRenderer, View
 from visa_ros.body.model import BodyModel, SurfacePoints
 from visa_ros.capture.models import load_model
-from visa_ros.conventions import JOINT_INDEX
+from visa_ros.conventions import BLENDSHAPE_INDEX, BLENDSHAPES, JOINT_INDEX
 from visa_ros.errors import ResourceError
 from visa_ros.types import Camera, Float32
 
@@ -19,6 +19,10 @@ _DISTANCE_M = 0.9
 _VIEW_M = 0.36  # what the picture's side covers at the head
 _YAWS_DEG = (-24.0, -12.0, 0.0, 12.0, 24.0)
 _UNCERTAIN = 0.05  # the share of landmarks that is not to be used
+
+# The lips' inner contours, without the corners of the mouth (61, 291).
+_UPPER_LIP_INNER = [191, 80, 81, 82, 13, 312, 311, 310, 415]
+_LOWER_LIP_INNER = [95, 88, 178, 87, 14, 317, 402, 318, 324]
 
 # MediaPipe pose landmarks 0..10 by face landmark; the ears are not in the face mesh.
 _POSE_FROM_FACE = {0: 1, 1: 362, 2: 473, 3: 263, 4: 133, 5: 468, 6: 33, 9: 291, 10: 61}
@@ -77,6 +81,10 @@ def face_landmarks(model: BodyModel, heads: list[Head]) -> tuple[SurfacePoints, 
     spread = np.nanmedian(np.linalg.norm(found - place, axis=2), 0)
     spread[~np.isfinite(place).all(1)] = np.inf
     triangles, barycentrics = _nearest(model, np.nan_to_num(place), seen)
+    on_jaw = _moves_with_jaw(model, place[[61, 291]])
+    for lip, own in ((_UPPER_LIP_INNER, ~on_jaw), (_LOWER_LIP_INNER, on_jaw)):
+        # On a shut mouth both contours are one line; each belongs on its own lip.
+        triangles[lip], barycentrics[lip] = _nearest(model, place[lip], seen & own)
     weights = 1 / (1 + spread / np.median(spread))
     weights[spread >= np.quantile(spread, 1 - _UNCERTAIN)] = 0
     figures = {'views': len(hits), 'spread_median_mm': round(1e3 * float(np.median(spread)), 2),
@@ -124,6 +132,16 @@ def _surface_under(model: BodyModel, view: View, pixels: np.ndarray) -> np.ndarr
                        model.template[model.faces[triangles]])
     points[triangles < 0] = np.nan
     return points
+
+
+def _moves_with_jaw(model: BodyModel, mouth_corners: np.ndarray) -> np.ndarray:
+    """Return (F,) which triangles an opening jaw takes further down than the mouth's corners."""
+    values = np.zeros(len(BLENDSHAPES), np.float32)
+    values[BLENDSHAPE_INDEX['jawOpen']] = 1
+    down = -model.blendshapes.offsets(values, len(model.template))[model.faces, 1].mean(1)
+    every = np.ones(len(model.faces), bool)
+    corners, _ = _nearest(model, mouth_corners, every)
+    return down > down[corners].mean()
 
 
 def _nearest(model: BodyModel, points: np.ndarray,
