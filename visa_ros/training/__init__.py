@@ -1,0 +1,1 @@
+"""What networks are trained on, and their training; nothing here is needed at run time."""
