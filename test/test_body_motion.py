@@ -1,18 +1,17 @@
-"""Poses: kinematics, torch and C++ against a slow composition, and what each joint moves."""
+"""Poses: kinematics, derivatives and C++ against a slow composition, and what each joint moves."""
 from importlib import import_module
 
 import numpy as np
 import pytest
-import torch
 from scipy.spatial.transform import Rotation
 
 from visa_ros import _native
+from visa_ros.body.derivatives import BodyPoints
 from visa_ros.body.kinematics import joint_transforms, posed_joints, posed_vertices
 from visa_ros.body.model import VERTEX_PARTS, load_body_model
 from visa_ros.body.skinning import AvatarSkinning
-from visa_ros.body.torch_body import TorchBody, corners_of, rotation_matrix
 from visa_ros.conventions import BLENDSHAPE_INDEX, JOINT_INDEX, JOINT_PARENTS, JOINTS
-from visa_ros.errors import AvatarError, InputError
+from visa_ros.errors import AvatarError
 from visa_ros.types import Camera, Consent, GaussianAvatar, OperatorPose
 
 STILL = np.zeros((55, 3), np.float32)
@@ -172,87 +171,44 @@ def test_jaw_of_anny_moves_by_blendshape_only(model):
     assert np.abs(moved_by(model, {'jaw': [0.5, 0, 0]})).max() == 0
 
 
-# --- torch
+# --- derivatives
 
 
 @pytest.fixture(scope='module')
-def in_torch(betas, pose):
-    return [torch.tensor(value) for value in
-            (betas, pose.blendshapes, pose.joint_rotations, pose.translation)]
+def parameters(betas, pose):
+    return betas, pose.blendshapes, pose.joint_rotations, pose.translation
 
 
-def test_torch_equals_numpy(model, betas, pose, in_torch):
+def test_body_points_are_where_the_surface_and_the_joints_are(model, betas, pose, parameters):
     vertices, joints = model.shaped(betas)
     vertices = vertices + model.blendshapes.offsets(pose.blendshapes, len(vertices))
     transforms = joint_transforms(model, joints, pose.joint_rotations, pose.translation)
-    in_pose, joints_in_pose = TorchBody(model)(*in_torch)
-    np.testing.assert_allclose(
-        in_pose, posed_vertices(model, vertices, transforms), atol=1e-5)
-    np.testing.assert_allclose(joints_in_pose, posed_joints(transforms, joints), atol=1e-5)
+    surface = posed_vertices(model, vertices, transforms)
+    points, _ = BodyPoints(model, model.face_landmarks)(*parameters)
+    # Skin weights are interpolated: what that moves is a fraction of a triangle.
+    np.testing.assert_allclose(points[:478], model.face_landmarks.on(surface, model.faces),
+                               atol=1e-4)
+    np.testing.assert_allclose(points[478:], posed_joints(transforms, joints), atol=1e-6)
 
 
-def test_torch_of_some_vertices_is_a_part_of_the_whole(model, in_torch):
-    whole = TorchBody(model)
-    some = TorchBody(model, corners_of(model, model.face_landmarks, model.pose_landmarks))
-    assert len(some.vertices) < 1500
-    everything, _ = whole(*in_torch)
-    part, _ = some(*in_torch)
-    np.testing.assert_allclose(part, everything[some.vertices], atol=1e-6)
-    points = some.points(part, model.face_landmarks)
-    np.testing.assert_allclose(
-        points, model.face_landmarks.on(everything.numpy(), model.faces), atol=1e-6)
-
-
-def test_torch_takes_batches(model, in_torch):
-    body = TorchBody(model, np.arange(100))
-    betas, blendshapes, rotations, translation = in_torch
-    scales = torch.tensor([0.0, 0.5, 1.0])[:, None]
-    vertices, joints = body(betas, blendshapes * scales, rotations * scales[..., None],
-                            translation * scales)
-    assert vertices.shape == (3, 100, 3)
-    assert joints.shape == (3, 55, 3)
-    alone, _ = body(betas, blendshapes * 0.5, rotations * 0.5, translation * 0.5)
-    np.testing.assert_allclose(vertices[1], alone, atol=1e-6)
-
-
-def test_gradients_are_those_of_finite_differences(model, in_torch):
-    body = TorchBody(model, corners_of(model, model.pose_landmarks))
-    generator = torch.Generator().manual_seed(0)
-    weights = torch.randn(len(body.vertices), 3, generator=generator)
-
-    def loss(values):
-        vertices, joints = body(*values)
-        return (vertices * weights).sum() + joints.square().sum()
-
-    values = [value.clone().requires_grad_() for value in in_torch]
-    loss(values).backward()
-    for which, value in enumerate(values):
-        direction = torch.randn(value.shape, generator=generator)
-        step, ends = 1e-2, []
+def test_derivatives_are_those_of_finite_differences(model, parameters):
+    body = BodyPoints(model, model.pose_landmarks)
+    rng = np.random.default_rng(4)
+    _, derivatives = body(*parameters)
+    column, step = 0, 1e-2
+    for which, value in enumerate(parameters):
+        part = derivatives[:, :, column:column + value.size]
+        column += value.size
+        direction = rng.normal(size=value.shape).astype(np.float32)
+        direction /= np.linalg.norm(direction)
+        ends = []
         for sign in (1, -1):
-            moved = [other.detach() for other in values]
-            moved[which] = moved[which] + sign * step * direction
-            ends.append(float(loss(moved)))
-        expected = (ends[0] - ends[1]) / (2 * step)
-        assert float((value.grad * direction).sum()) == pytest.approx(expected, rel=2e-2, abs=1e-2)
-
-
-def test_rotations_are_smooth_at_zero():
-    zero = torch.zeros(2, 3, requires_grad=True)
-    matrices = rotation_matrix(zero)
-    np.testing.assert_array_equal(matrices.detach(), np.tile(np.eye(3), (2, 1, 1)))
-    matrices[:, 2, 1].sum().backward()
-    np.testing.assert_allclose(zero.grad, [[1, 0, 0]] * 2, atol=1e-6)
-    large = np.random.default_rng(0).normal(0, 2, (50, 3)).astype(np.float32)
-    np.testing.assert_allclose(rotation_matrix(torch.tensor(large)),
-                               Rotation.from_rotvec(large).as_matrix(), atol=1e-5)
-
-
-def test_a_point_off_the_chosen_vertices_is_refused(model, in_torch):
-    body = TorchBody(model, np.arange(10))
-    vertices, _ = body(*in_torch)
-    with pytest.raises(InputError, match='corners_of'):
-        body.points(vertices, model.face_landmarks)
+            moved = list(parameters)
+            moved[which] = value + np.float32(sign * step) * direction
+            ends.append(body(*moved)[0].astype(np.float64))
+        np.testing.assert_allclose(
+            part @ direction.ravel(), (ends[0] - ends[1]) / (2 * step), atol=1e-4)
+    assert column == derivatives.shape[2]
 
 
 # --- C++

@@ -3,16 +3,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import torch
 from scipy.spatial.transform import Rotation
 
+from visa_ros.body.derivatives import BodyPoints
 from visa_ros.body.model import BodyModel
-from visa_ros.body.torch_body import TorchBody
 from visa_ros.capture.landmarks import HandLandmarks, Landmarks
-from visa_ros.conventions import JOINT_INDEX, JOINTS, PART_INDEX, PARTS
+from visa_ros.conventions import BLENDSHAPES, JOINT_INDEX, JOINTS, PART_INDEX, PARTS
 from visa_ros.types import Camera, Float32, OperatorPose
 
 # A portrait's focal length over its longer side, when nothing is known: 50 mm on a 36 mm wide
@@ -43,7 +41,7 @@ _JOINT_SIGMA = {
     'left_eye': 0.2, 'right_eye': 0.2,
 }
 _FINGER_SIGMA = 0.4
-_EXPRESSION_SIGMA = 0.12
+_EXPRESSION_SIGMA = 0.05  # the same tracker drives the avatar: its zero is the one that counts
 _TRANSLATION_SIGMA_M = 1.0
 
 # Standard deviations of what is seen.
@@ -51,6 +49,7 @@ _FACE_SIGMA = 0.012    # of the face's height
 _JOINT_SIGMA_PX = 0.04  # of the face's height: clothes hide the joints
 _HAND_SIGMA = 0.04
 _SLANT_SIGMA = 0.25
+_ROBUST = 3.0          # standard deviations beyond which a point's pull grows no more
 
 _FACE_HEIGHT_M = 0.17   # of the landmarks' extent, forehead to chin
 _MAX_STEPS = 25
@@ -98,62 +97,59 @@ def fit_body(model: BodyModel, landmarks: Landmarks, camera: Camera,
 
     """
     problem = _Problem(model, landmarks, camera)
-    unknowns = problem.start()
-    damping = 1e-2
-    residuals, jacobian = problem.linearize(unknowns)
-    cost = float(residuals @ residuals)
+    unknowns, damping = np.zeros_like(problem.low), 1e-2
+    cost, gradient, normal = problem.linearize(unknowns)
     for step in range(_MAX_STEPS):
-        normal = jacobian.T @ jacobian
-        normal.diagonal().mul_(1 + damping)
-        moved = problem.within_bounds(
-            unknowns - torch.linalg.solve(normal, jacobian.T @ residuals))
-        new_residuals, new_jacobian = problem.linearize(moved)
-        new_cost = float(new_residuals @ new_residuals)
+        # What its bound holds back takes no part, or the others would count on its step.
+        free = ~(((unknowns <= problem.low) & (gradient > 0))
+                 | ((unknowns >= problem.high) & (gradient < 0)))
+        damped = normal + damping * np.diag(np.diag(normal))
+        moved = unknowns.copy()
+        moved[free] -= np.linalg.solve(damped[np.ix_(free, free)], gradient[free])
+        moved = moved.clip(problem.low, problem.high)
+        new_cost, new_gradient, new_normal = problem.linearize(moved)
         progress((step + 1) / _MAX_STEPS)
-        if new_cost < cost:
-            converged = cost - new_cost < 1e-3 * cost
-            unknowns, residuals, jacobian, cost = moved, new_residuals, new_jacobian, new_cost
-            damping = max(damping / 4, 1e-5)
-            if converged:
-                break
-        else:
+        if new_cost > cost:
             damping *= 6
-            if damping > 1e4:
-                break
+            continue
+        converged = cost - new_cost < 1e-3 * cost
+        unknowns, cost, gradient, normal = moved, new_cost, new_gradient, new_normal
+        damping = max(damping / 4, 1e-5)
+        if converged:
+            break
     return problem.result(unknowns)
 
 
 class _Problem:
-    """Residuals of one portrait as a function of the unknowns."""
+    """
+    How unlikely what is seen of one person is, as a function of the unknowns.
+
+    Attributes
+    ----------
+    low, high : (U,) float
+        Bounds of the unknowns, which are in standard deviations of their prior.
+
+    """
 
     def __init__(self, model: BodyModel, landmarks: Landmarks, camera: Camera) -> None:
-        assert landmarks.face is not None
-        assert landmarks.blendshapes is not None
-        self._seen_face = landmarks.face
-        self._seen_blendshapes = landmarks.blendshapes
-        self._camera = camera
-        self._K = torch.from_numpy(camera.K)
+        face, blendshapes = landmarks.face, landmarks.blendshapes
+        assert face is not None
+        assert blendshapes is not None
         self._landmarks = landmarks
-        face_px = float(np.ptp(landmarks.face[:, 1]))
+        self._focal, self._center = np.diag(camera.K)[:2], camera.K[:2, 2]
+        face_px = float(np.ptp(face[:, 1]))
 
-        used = np.flatnonzero(model.face_landmarks.weights > 0)
-        points = model.face_landmarks
-        corners = model.faces[points.triangles[used]]
-        vertices, inverse = np.unique(corners, return_inverse=True)
-        self._body = TorchBody(model, vertices)
-        self._corners = torch.from_numpy(inverse.reshape(corners.shape))
-        self._barycentrics = torch.from_numpy(points.barycentrics[used])[..., None]
-        self._face = torch.from_numpy(landmarks.face[used])
-        self._face_weight = torch.from_numpy(points.weights[used] ** 0.5)
-        self._face_sigma = _FACE_SIGMA * face_px
-
+        self._body = BodyPoints(model, model.face_landmarks)
+        self._face_points = len(model.face_landmarks.weights)
         joints, targets, weights, sigmas = self._seen_joints()
-        self._joints = torch.tensor(joints)
-        self._joint_targets = torch.from_numpy(targets)
-        self._joint_weight = torch.from_numpy(weights ** 0.5)
-        self._joint_sigma = torch.tensor(sigmas) * face_px
+        self._seen = np.concatenate([np.arange(self._face_points),
+                                     self._face_points + np.array(joints)])
+        self._targets = np.concatenate([face, targets])
+        self._weight = np.concatenate([model.face_landmarks.weights, weights])
+        self._sigma_px = face_px * np.concatenate([
+            np.full(self._face_points, _FACE_SIGMA), sigmas])
         self._bones, self._slants, self._slant_weight = self._seen_slants()
-        self._set_prior(model, face_px)
+        self._set_prior(model, face.mean(0), face_px, blendshapes)
 
     # --- what is seen
 
@@ -174,7 +170,7 @@ class _Problem:
         return [(side, hand) for side, hand in (
             ('left', self._landmarks.left_hand), ('right', self._landmarks.right_hand)) if hand]
 
-    def _seen_slants(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def _seen_slants(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Bones as joint pairs, the z of their unit direction, and a weight."""
         pairs, slants, weights = [], [], []
         world, visibility = self._landmarks.pose_world, self._landmarks.visibility
@@ -194,42 +190,41 @@ class _Problem:
                                   JOINT_INDEX[f'{side}_{names[k + 1]}']))
                     slants.append(bone[2] / np.linalg.norm(bone))
                     weights.append(0.5 * hand.score)
-        return (torch.tensor(pairs), torch.tensor(slants, dtype=torch.float32),
-                torch.tensor(weights, dtype=torch.float32) ** 0.5)
+        return self._face_points + np.array(pairs), np.array(slants), np.array(weights)
 
     # --- unknowns
 
-    def _set_prior(self, model: BodyModel, face_px: float) -> None:
+    def _set_prior(self, model: BodyModel, face: Float32, face_px: float,
+                   blendshapes: Float32) -> None:
         sigma = dict(_JOINT_SIGMA)
         for side, _ in self._hands():
             sigma |= {f'{side}_{joint}': _FINGER_SIGMA for joint in _HAND_JOINTS}
-        free = [JOINT_INDEX[name] for name in sigma]
-        rotations = np.zeros((len(JOINTS), 3), np.float32)
+        turns = [3 * JOINT_INDEX[name] + axis for name in sigma for axis in range(3)]
+        rotations = np.zeros((len(JOINTS), 3))
         rotations[JOINT_INDEX['pelvis']] = np.pi, 0, 0  # upright, facing the camera
         for side, sign in (('left', 1), ('right', -1)):
             rotations[JOINT_INDEX[f'{side}_shoulder']], rotations[JOINT_INDEX[f'{side}_elbow']] = (
                 self._arm(side, sign))
-        self._rotations = torch.from_numpy(rotations)
-        self._free = torch.tensor(free)
 
-        K = self._camera.K
-        depth = K[1, 1] * _FACE_HEIGHT_M / face_px
-        _, joints = model.shaped(np.zeros(len(model.shape_basis), np.float32))
-        head = joints[JOINT_INDEX['head']] * (1, -1, -1)  # from the pelvis, in camera axes
-        middle = (self._seen_face.mean(0) - K[:2, 2]) / (K[0, 0], K[1, 1]) * depth
+        betas, shapes = len(model.shape_basis), len(BLENDSHAPES)
+        depth = self._focal[1] * _FACE_HEIGHT_M / face_px
+        head = model.joints_template[JOINT_INDEX['head']] * (1, -1, -1)  # pelvis to head, camera
+        middle = (face - self._center) / self._focal * depth
         translation = np.append(middle, depth) - head
-
-        parts: dict[str, tuple[np.ndarray, Any]] = {
-            'betas': (np.zeros(len(model.shape_basis)), 1.0),
-            'blendshapes': (self._seen_blendshapes, _EXPRESSION_SIGMA),
-            'rotations': (rotations[free].ravel(), np.repeat(list(sigma.values()), 3)),
-            'translation': (translation, _TRANSLATION_SIGMA_M),
-        }
-        self._sizes = [len(mean) for mean, _ in parts.values()]
-        self._mean = torch.tensor(np.concatenate([mean for mean, _ in parts.values()]),
-                                  dtype=torch.float32)
-        self._sigma = torch.tensor(np.concatenate(
-            [np.broadcast_to(s, len(mean)) for mean, s in parts.values()]), dtype=torch.float32)
+        # Of all parameters, those that are unknown.
+        self._prior = np.concatenate([
+            np.zeros(betas), blendshapes, rotations.ravel(), translation])
+        self._sizes = np.cumsum([betas, shapes, rotations.size])
+        self._unknown = np.concatenate([
+            np.arange(betas + shapes), betas + shapes + np.array(turns),
+            len(self._prior) - 3 + np.arange(3)])
+        self._sigma = np.concatenate([
+            np.ones(betas), np.full(shapes, _EXPRESSION_SIGMA), np.repeat(list(sigma.values()), 3),
+            np.full(3, _TRANSLATION_SIGMA_M)])
+        self.low, self.high = np.full((2, len(self._sigma)), ((-np.inf,), (np.inf,)))
+        expression = slice(betas, betas + shapes)
+        self.low[expression] = -blendshapes / _EXPRESSION_SIGMA
+        self.high[expression] = (1 - blendshapes) / _EXPRESSION_SIGMA
 
     def _arm(self, side: str, sign: int) -> tuple[Float32, Float32]:
         """Return shoulder and elbow rotations: as the 3D landmarks say, hanging if unseen."""
@@ -244,58 +239,62 @@ class _Problem:
         elbow = _swing(along, shoulder.inv().apply(lower))
         return shoulder.as_rotvec().astype(np.float32), elbow.as_rotvec().astype(np.float32)
 
-    def start(self) -> torch.Tensor:
-        """Return the unknowns at which the search starts."""
-        return torch.zeros(len(self._mean))
+    def _parameters(self, unknowns: np.ndarray) -> list[Float32]:
+        """Return betas, blendshapes, joint rotations and translation."""
+        values = self._prior.copy()
+        values[self._unknown] += self._sigma * unknowns
+        betas, blendshapes, rotations, translation = np.split(
+            values.astype(np.float32), self._sizes)
+        return [betas, blendshapes, rotations.reshape(-1, 3), translation]
 
-    def within_bounds(self, unknowns: torch.Tensor) -> torch.Tensor:
-        """Clip the expression to [0, 1]."""
-        values = self._mean + self._sigma * unknowns
-        expression = slice(self._sizes[0], self._sizes[0] + self._sizes[1])
-        values[expression].clamp_(0, 1)
-        return (values - self._mean) / self._sigma
+    # --- cost
 
-    def _pose(self, unknowns: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        values = self._mean + self._sigma * unknowns
-        betas, blendshapes, rotations, translation = values.split(self._sizes)
-        rotations = self._rotations.index_put((self._free,), rotations.reshape(-1, 3))
-        return betas, blendshapes, rotations, translation
+    def linearize(self, unknowns: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+        """
+        Return the cost, half its gradient, and the Gauss-Newton approximation of half its Hessian.
 
-    # --- residuals
+        The cost of a point seen at a distance of e standard deviations is the pseudo-Huber loss
+        ``2 b^2 (sqrt(1 + e^2 / b^2) - 1)``: quadratic within the bound b, linear beyond, so that
+        a far landmark pulls but does not rule.
+        """
+        points, by = self._body(*self._parameters(unknowns))
+        by = by[..., self._unknown] * self._sigma.astype(np.float32)
 
-    def _seen(self, unknowns: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Return face (P, 2) and joint (J, 2) pixels, and the bones' slants."""
-        vertices, joints = self._body(*self._pose(unknowns))
-        face = (vertices[self._corners] * self._barycentrics).sum(1)
-        bones = joints[self._bones[:, 1]] - joints[self._bones[:, 0]]
-        return (self._project(face), self._project(joints[self._joints]),
-                bones[:, 2] / bones.norm(dim=1))
+        seen, by_seen = points[self._seen], by[self._seen]
+        depth = seen[:, 2:]
+        scale = self._focal / depth / self._sigma_px[:, None]
+        error = (seen[:, :2] / depth * self._focal + self._center - self._targets
+                 ) / self._sigma_px[:, None]
+        by_seen = (by_seen[:, :2] - (seen[:, :2] / depth)[..., None] * by_seen[:, 2:]
+                   ) * scale[..., None]
+        excess = np.sqrt(1 + (error * error).sum(1) / _ROBUST ** 2)
+        weight = np.repeat(self._weight / excess, 2)
 
-    def _project(self, points: torch.Tensor) -> torch.Tensor:
-        return points[:, :2] / points[:, 2:] * self._K.diagonal()[:2] + self._K[:2, 2]
+        start, end = self._bones.T
+        bone, by_bone = points[end] - points[start], by[end] - by[start]
+        length = np.linalg.norm(bone, axis=1)
+        slant = bone[:, 2] / length
+        along = np.einsum('bc,bcu->bu', bone, by_bone) / length[:, None]
+        by_slant = (by_bone[:, 2] - slant[:, None] * along) / length[:, None] / _SLANT_SIGMA
+        slant_error = (slant - self._slants) / _SLANT_SIGMA
 
-    def _residuals(self, unknowns: torch.Tensor) -> torch.Tensor:
-        face, joints, slants = self._seen(unknowns)
-        face_error = _robust((face - self._face) / self._face_sigma)
-        joint_error = _robust((joints - self._joint_targets) / self._joint_sigma[:, None])
-        return torch.cat([
-            (self._face_weight[:, None] * face_error).flatten(),
-            (self._joint_weight[:, None] * joint_error).flatten(),
-            self._slant_weight * (slants - self._slants) / _SLANT_SIGMA,
-            unknowns,
-        ])
+        errors = np.concatenate([error.ravel(), slant_error])
+        weights = np.concatenate([weight, self._slant_weight])
+        jacobian = np.concatenate([by_seen.reshape(-1, len(unknowns)), by_slant])
+        weighted = weights[:, None] * jacobian
+        cost = (2 * _ROBUST ** 2 * (self._weight * (excess - 1)).sum()
+                + (self._slant_weight * slant_error ** 2).sum() + unknowns @ unknowns)
+        return (float(cost), weighted.T @ errors + unknowns,
+                weighted.T @ jacobian + np.eye(len(unknowns)))
 
-    def linearize(self, unknowns: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return residuals (R,) and their Jacobian (R, unknowns)."""
-        return (self._residuals(unknowns),
-                torch.func.jacfwd(self._residuals)(unknowns))
-
-    def result(self, unknowns: torch.Tensor) -> BodyFit:
+    def result(self, unknowns: np.ndarray) -> BodyFit:
         """Return the fit and how far it is from the landmarks."""
-        betas, blendshapes, rotations, translation = self._pose(unknowns)
-        face, joints, _ = self._seen(unknowns)
-        face_px = _mean_distance(face - self._face, self._face_weight ** 2)
-        joints_px = _mean_distance(joints - self._joint_targets, self._joint_weight ** 2)
+        betas, blendshapes, rotations, translation = self._parameters(unknowns)
+        points, _ = self._body(betas, blendshapes, rotations, translation)
+        seen = points[self._seen]
+        pixels = seen[:, :2] / seen[:, 2:] * self._focal + self._center
+        distance = np.linalg.norm(pixels - self._targets, axis=1)
+        face, joints = np.split(np.stack([distance, self._weight + 1e-9]), [self._face_points], 1)
         confidence = np.zeros(len(PARTS), np.float32)
         confidence[PART_INDEX['body']] = confidence[PART_INDEX['face']] = 1
         for side in ('left', 'right'):
@@ -303,20 +302,9 @@ class _Problem:
                 _POSE_JOINTS[f'{side}_wrist']]
         for side, hand in self._hands():
             confidence[PART_INDEX[f'{side}_hand']] = hand.score
-        pose = OperatorPose(rotations.numpy(), translation.numpy(),
-                            blendshapes.clamp(0, 1).numpy(), confidence)
-        return BodyFit(betas.numpy(), pose, face_px, joints_px)
-
-
-def _robust(error: torch.Tensor, bound: float = 3.0) -> torch.Tensor:
-    """
-    Scale (P, 2) errors so that their square is the pseudo-Huber loss of the distance.
-
-    The square is ``2 b^2 (sqrt(1 + e^2 / b^2) - 1)``: quadratic within the bound, linear beyond,
-    so that a far landmark pulls but does not rule.
-    """
-    square = (error * error).sum(1, keepdim=True) / bound ** 2
-    return error * (2 / (1 + (1 + square).sqrt())).sqrt()
+        pose = OperatorPose(rotations, translation, blendshapes.clip(0, 1), confidence)
+        return BodyFit(betas, pose, float(np.average(face[0], weights=face[1])),
+                       float(np.average(joints[0], weights=joints[1])))
 
 
 def _swing(source: np.ndarray, target: np.ndarray) -> Rotation:
@@ -328,7 +316,3 @@ def _swing(source: np.ndarray, target: np.ndarray) -> Rotation:
 
 def _unit(vector: np.ndarray) -> np.ndarray:
     return vector / np.linalg.norm(vector)
-
-
-def _mean_distance(error: torch.Tensor, weight: torch.Tensor) -> float:
-    return float((weight * error.norm(dim=1)).sum() / weight.sum().clamp_min(1e-6))
