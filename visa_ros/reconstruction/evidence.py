@@ -82,7 +82,7 @@ def gather_evidence(model: BodyModel, places: Float32, splats: Splats, surface: 
 
 
 def _image(model: BodyModel, surface: Surface, colors: Float32, alpha: Float32) -> Float32:
-    """Return (7, 256, 256): the portrait in the top left corner, its long side filling it."""
+    """Return (7, 128, 128): the portrait in the top left corner, its long side filling it."""
     height, width = alpha.shape
     scale = IMAGE_PX / max(height, width)
     size = max(1, round(width * scale)), max(1, round(height * scale))

@@ -18,18 +18,19 @@ from torch.nn import functional as F
 from visa_ros.errors import ResourceError
 
 WEIGHTS = Path(__file__).parent.parent / 'weights' / 'avatar_network.safetensors'
-IMAGE_PX = 256
+IMAGE_PX = 128
 FEATURES = 16
-NEIGHBOURS = 4  # tokens that a Gaussian listens to
+NEIGHBOURS = 3  # tokens that a Gaussian listens to
 
 # What the network may change, at most.
 _HIDDEN_REACH_M = 0.05   # where a Gaussian that the portrait does not show may go
 _DEPTH_REACH_M = 0.03    # how far one that it shows may move along its ray
 _LOG_SCALE, _TURN_RAD, _OPACITY_LOGIT = 0.7, 0.5, 6.0
 _COLOR = 0.25            # beside the colours copied from what is seen
+_POINT = 64              # width of the MLP that answers for each Gaussian
 _PALETTE = 4             # colours that a hidden Gaussian may choose between, and the painted one
 _IMAGE_CHANNELS = 7      # colour x alpha, alpha, place on the body
-_FINE, _COARSE = 48, 4   # channels of pixel-aligned features; log2 of the coarse grid's stride
+_FINE, _COARSE = 32, 4  # channels of pixel-aligned features; log2 of the coarse grid's stride
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class Evidence(NamedTuple):
 
     Attributes
     ----------
-    image : (7, 256, 256) float32
+    image : (7, 128, 128) float32
         The person's colours times alpha, alpha, and where on the rest body a pixel lies [m].
     pixels : (N, 2) float32
         Where the portrait has each Gaussian, in [-1, 1] over the image.
@@ -83,9 +84,9 @@ class Evidence(NamedTuple):
     corners : (N, 3) int64
         Vertices of the triangle that it hangs on.
     barycentrics : (N, 3) float32
-    neighbours : (N, 4) int64
+    neighbours : (N, 3) int64
         Nearest tokens.
-    nearness : (N, 4) float32
+    nearness : (N, 3) float32
         Their weights; rows sum to 1.
 
     """
@@ -132,7 +133,7 @@ class Attributes(NamedTuple):
 
 
 class ImageEncoder(nn.Module):
-    """A small U-Net: (7, 256, 256) to fine (48, 64, 64) and coarse (width, 16, 16) features."""
+    """A small U-Net: (7, 128, 128) to fine (32, 32, 32) and coarse (width, 8, 8) features."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -211,16 +212,16 @@ class AvatarNetwork(nn.Module):
         self.encoder = ImageEncoder(width)
         self.token_embedding = nn.Parameter(0.02 * torch.randn(config.tokens, width))
         self.vertex_embedding = nn.Parameter(0.1 * torch.randn(config.vertices, config.embedding))
-        self.image_place = nn.Parameter(0.02 * torch.randn(256, width))
+        self.image_place = nn.Parameter(0.02 * torch.randn((IMAGE_PX >> _COARSE) ** 2, width))
         self.gather = nn.Linear(_FINE + 3 + 2 + 3, width)
         self.blocks = nn.ModuleList(Block(width, config.heads) for _ in range(config.blocks))
         self.norm = nn.LayerNorm(width)
         self.palette_q, self.palette_k = nn.Linear(width, width), nn.Linear(width, width)
-        self.to_point = nn.Linear(width, 96)
-        self.point = nn.Linear(_FINE + config.embedding + 3 + 1 + 10 + 3 * _PALETTE, 96)
-        self.hidden = nn.Linear(96, 96)
+        self.to_point = nn.Linear(width, _POINT)
+        self.point = nn.Linear(_FINE + config.embedding + 3 + 1 + 10 + 3 * _PALETTE, _POINT)
+        self.hidden = nn.Linear(_POINT, _POINT)
         self.sizes = (3, 1, 3, 3, 1, _PALETTE + 1, 3, FEATURES)
-        self.out = nn.Linear(96, sum(self.sizes))
+        self.out = nn.Linear(_POINT, sum(self.sizes))
         nn.init.normal_(self.out.weight, std=0.01)
         nn.init.zeros_(self.out.bias)
 
@@ -238,7 +239,7 @@ class AvatarNetwork(nn.Module):
         tokens = self.norm(tokens)
         palette = self._palette(tokens, colors, share)
         near = self._spread(torch.cat([self.to_point(tokens), palette.flatten(1)], 1), evidence)
-        near, palette = near[:, :96], near[:, 96:].unflatten(1, (_PALETTE, 3))
+        near, palette = near[:, :_POINT], near[:, _POINT:].unflatten(1, (_PALETTE, 3))
         embedding = (self.vertex_embedding[evidence.corners]
                      * evidence.barycentrics[..., None]).sum(1)
         if not self.config.surface_embedding:

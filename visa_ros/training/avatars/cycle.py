@@ -13,13 +13,13 @@ from visa_ros.body.model import load_body_model
 from visa_ros.cache import write_arrays
 from visa_ros.conventions import JOINT_INDEX
 from visa_ros.errors import ResourceError
-from visa_ros.reconstruction.matte import matte
+from visa_ros.reconstruction.matte import foreground, matte
 from visa_ros.reconstruction.portrait import find_person, read_portrait, to_working_size
 from visa_ros.reconstruction.reconstruct import ReconstructionConfig, reconstruct
 from visa_ros.rendering.renderer import AvatarRenderer, RenderingConfig
+from visa_ros.training.people.takes import PORTRAIT_PX, VIEW_BACKGROUND, VIEW_PX
 from visa_ros.types import Consent, Float32, OperatorPose
 
-_SIZE_PX, _VIEW_PX = 512, 256
 _REFINE_STEPS = 40  # fewer than for use: the side view is degraded anyway
 _ANGLES_DEG = (-35, -18, 18, 35)
 _NOBODY = Consent('portrait', 'training', 0, 'a generated portrait')
@@ -46,14 +46,16 @@ def write_cycle_takes(portrait: Path, out: Path) -> None:
         No avatar can be made of the portrait.
 
     """
-    rgb = to_working_size(read_portrait(portrait), _SIZE_PX)
+    rgb = to_working_size(read_portrait(portrait), PORTRAIT_PX)
     landmarks = find_person(rgb)
     assert landmarks.mask is not None
     truth = matte(rgb, landmarks.mask)
     avatar, _ = reconstruct(rgb, _NOBODY, ReconstructionConfig(refine_steps=_REFINE_STEPS))
-    renderer = AvatarRenderer(avatar, RenderingConfig(_SIZE_PX, _SIZE_PX, '#808080'))
-    small = cv2.resize(np.dstack([rgb, (255 * truth).astype(np.uint8)]), (_VIEW_PX, _VIEW_PX),
-                       interpolation=cv2.INTER_AREA)
+    renderer = AvatarRenderer(avatar, RenderingConfig(PORTRAIT_PX, PORTRAIT_PX, '#808080'))
+    cover = truth[..., None]
+    shown = foreground(rgb, truth) * cover + VIEW_BACKGROUND * (1 - cover)
+    small = np.rint(255 * cv2.resize(np.dstack([shown, truth]), (VIEW_PX, VIEW_PX),
+                                     interpolation=cv2.INTER_AREA)).astype(np.uint8)
     K = renderer.camera.K * np.array([[0.5], [0.5], [1]], np.float32)
     for angle_deg in _ANGLES_DEG:
         pose = turned(avatar.portrait_pose, avatar.betas, angle_deg)

@@ -22,10 +22,11 @@ from visa_ros.reconstruction.network import Evidence
 from visa_ros.reconstruction.reconstruct import posed_body, to_rest_pose
 from visa_ros.reconstruction.surface import find_surface
 from visa_ros.reconstruction.zbuffer import project
+from visa_ros.training.people.takes import VIEW_BACKGROUND, VIEW_PX
 from visa_ros.types import Camera, Consent, OperatorPose
 
 # Targets have 256 x 256 pixels: more Gaussians than this would not be told apart.
-_GAUSSIANS = 38_000
+_GAUSSIANS = 32_000
 _NOBODY = Consent('synthetic', 'training', 0, 'a synthetic person')
 
 
@@ -80,14 +81,14 @@ def prepare(take: Path, out: Path) -> None:
     evidence = gather_evidence(model, token_places(model), splats, surface, colors, alpha, camera)
     skinning = AvatarSkinning(model, to_rest_pose(model, splats, fit, camera, _NOBODY))
 
-    size = data['view_rgb'].shape[1:3]
-    small = cv2.resize(np.dstack([rgb, data['portrait_alpha']]), size[::-1],
-                       interpolation=cv2.INTER_AREA)
-    views = np.concatenate([small[None], np.concatenate(
-        [data['view_rgb'], data['view_alpha'][..., None]], 3)])
-    shown = views[..., :3] * (views[..., 3:] / 255)
+    own = cv2.resize(np.dstack([colors * alpha[..., None], alpha]), (VIEW_PX, VIEW_PX),
+                     interpolation=cv2.INTER_AREA)
+    cover = data['view_alpha'][..., None] / np.float32(255)
+    views = np.concatenate([data['view_rgb'] / np.float32(255) - VIEW_BACKGROUND * (1 - cover),
+                            cover], 3)
+    targets = np.concatenate([own[None], views]).clip(0, 1)
     moved = [[values.copy() for values in skinning.pose(pose)]
-             for pose in (fit.pose, *(_pose(data, 'view', k) for k in range(len(views) - 1)))]
+             for pose in (fit.pose, *(_pose(data, 'view', k) for k in range(len(views))))]
     means, quats = (np.stack(values) for values in zip(*moved, strict=True))
     narrow = {'corners': np.int32, 'neighbours': np.int16, 'pixels': np.float32}
     write_arrays(
@@ -95,7 +96,7 @@ def prepare(take: Path, out: Path) -> None:
                 for name, value in evidence._asdict().items()},
         scales=splats.scales, opacities=splats.opacities, means=means,
         quats=quats.astype(np.float16), K=data['view_K'],
-        targets=np.concatenate([shown.round(), views[..., 3:]], 3).astype(np.uint8))
+        targets=np.rint(255 * targets).astype(np.uint8))
 
 
 def _pose(data: dict[str, np.ndarray], of: str, index: int | None = None) -> OperatorPose:

@@ -154,7 +154,8 @@ class _Run:
         rate = self._config.learning_rate * min(1, (self.steps + 1) / 200) * (1.03 - share)
         for group in self._optimizer.param_groups:
             group['lr'] = rate
-        views = torch.tensor(self._random.sample(range(len(sample.targets)), _VIEWS))
+        count = len(sample.targets)
+        views = torch.tensor(self._random.sample(range(count), min(_VIEWS, count)))
         loss = _loss(self.network, self.reader, _recoloured(sample, self._random), views)
         self._optimizer.zero_grad()
         loss.backward()
