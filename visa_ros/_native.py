@@ -16,7 +16,7 @@ def load(name: str) -> ModuleType:
 
     Parameters
     ----------
-    name : {'splat_cpu', 'skinning'}
+    name : {'splat_cpu', 'skinning', 'zbuffer'}
         A folder of ``src/``.
 
     Raises
