@@ -69,8 +69,11 @@ def prepare(take: Path, out: Path) -> None:
     with np.load(take, allow_pickle=False) as file:
         data = dict(file)
     model = load_body_model()
-    rgb, alpha = data['portrait_rgb'], data['portrait_alpha'] / np.float32(255)
-    camera = Camera(data['portrait_K'], rgb.shape[1], rgb.shape[0])
+    # Bound at the size that it is compared at, in a quarter of the time.
+    rgb, alpha = (cv2.resize(data[f'portrait_{name}'], (VIEW_PX, VIEW_PX),
+                             interpolation=cv2.INTER_AREA) for name in ('rgb', 'alpha'))
+    alpha = alpha / np.float32(255)
+    camera = Camera(data['view_K'], VIEW_PX, VIEW_PX)
     fit = BodyFit(data['betas'], _pose(data, 'portrait'), 0.0, 0.0)
     body = posed_body(model, fit)
     landmarks = project(model.face_landmarks.on(body, model.faces), camera).astype(np.float32)
@@ -81,8 +84,7 @@ def prepare(take: Path, out: Path) -> None:
     evidence = gather_evidence(model, token_places(model), splats, surface, colors, alpha, camera)
     skinning = AvatarSkinning(model, to_rest_pose(model, splats, fit, camera, _NOBODY))
 
-    own = cv2.resize(np.dstack([colors * alpha[..., None], alpha]), (VIEW_PX, VIEW_PX),
-                     interpolation=cv2.INTER_AREA)
+    own = np.dstack([colors * alpha[..., None], alpha])
     cover = data['view_alpha'][..., None] / np.float32(255)
     views = np.concatenate([data['view_rgb'] / np.float32(255) - VIEW_BACKGROUND * (1 - cover),
                             cover], 3)
