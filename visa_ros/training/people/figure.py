@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from scipy import sparse
 
-from visa_ros.body.kinematics import joint_transforms
+from visa_ros.body.kinematics import joint_transforms, posed_joints
 from visa_ros.body.model import TRIANGLE_PARTS, VERTEX_PARTS, Int32, load_body_model
-from visa_ros.conventions import BLENDSHAPES, JOINTS
+from visa_ros.conventions import BLENDSHAPES, JOINT_INDEX, JOINTS
 from visa_ros.training.people.assets import Garment, garment_file, load_garment
 from visa_ros.training.people.basemesh import load_base_mesh
 from visa_ros.training.people.person import Person
@@ -87,6 +87,17 @@ class Figure:
         normals = self._faces_at_points @ np.cross(b - a, c - a)
         normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
         return points, normals
+
+    def corners(self, layer: Layer) -> slice:
+        """Return which corners are a layer's."""
+        own = self.faces[layer.first:layer.first + layer.count]
+        return slice(int(own.min()), int(own.max()) + 1)
+
+    def chest(self, pose: OperatorPose) -> Float32:
+        """Return the (3,) place of the upmost spine joint."""
+        transforms = joint_transforms(load_body_model(), self._joints, pose.joint_rotations,
+                                      pose.translation)
+        return posed_joints(transforms, self._joints)[JOINT_INDEX['spine3']]
 
 
 def dress(person: Person, assets: Path) -> Figure:
@@ -196,7 +207,8 @@ def _garment_mesh(name: str, garment: Garment, shaped: Float32) -> _Mesh:
     base = load_base_mesh()
     skin = _heaviest(garment.binding @ base.skin)
     if name in ('eyes', 'hair'):  # eyes turn by their joints alone, hair is no skin
-        expressions = sparse.csr_matrix((3 * len(garment.offsets), len(BLENDSHAPES)), dtype=np.float32)
+        expressions = sparse.csr_matrix((3 * len(garment.offsets), len(BLENDSHAPES)),
+                                        dtype=np.float32)
     else:
         moves = np.stack([garment.binding @ shape for shape in base.blendshapes])
         moves[np.abs(moves) < 2e-5] = 0

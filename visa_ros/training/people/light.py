@@ -22,12 +22,15 @@ class Light:
     ambient : (9, 3) float32
         What the environment adds to a white surface, linear RGB, as coefficients of
         ``harmonics`` of its normal in camera axes (Ramamoorthi and Hanrahan 2001).
+    softness_m : float
+        How wide the edges of the lamp's shadows are.
 
     """
 
     key_direction: Float32
     key_color: Float32
     ambient: Float32
+    softness_m: float
 
 
 def harmonics(normals: np.ndarray) -> np.ndarray:
@@ -45,7 +48,7 @@ def draw_light(rng: np.random.Generator) -> Light:
     key_direction = np.array([np.sin(azimuth) * np.cos(elevation), -np.sin(elevation),
                               -np.cos(azimuth) * np.cos(elevation)])
     # The environment: darker below, with a few wide lamps.
-    around = _sphere(2000)
+    around = sphere(2000)
     radiance = np.full((len(around), 3), 0.4) * _tint(rng, 0.12)
     radiance *= (1 - rng.uniform(0, 0.5) * around[:, 1:2])
     for _ in range(rng.integers(1, 5)):
@@ -54,7 +57,7 @@ def draw_light(rng: np.random.Generator) -> Light:
         middle /= np.linalg.norm(middle)
         lobe = np.maximum(around @ middle, 0) ** rng.uniform(2, 16)
         radiance += lobe[:, None] * rng.uniform(0.3, 2.0) * _tint(rng, 0.25)
-    normals = _sphere(200)
+    normals = sphere(200)
     irradiance = 4 * np.maximum(normals @ around.T, 0) @ radiance / len(around)
     ambient = np.linalg.lstsq(harmonics(normals), irradiance, rcond=None)[0]
     front = (harmonics(np.array([[0.0, 0, -1]])) @ ambient).mean()
@@ -62,7 +65,7 @@ def draw_light(rng: np.random.Generator) -> Light:
     facing = max(-float(key_direction[2]), 0.35)
     key_color = brightness * 0.8 * key_share / facing * _tint(rng, 0.15)
     return Light(key_direction.astype(np.float32), key_color.astype(np.float32),
-                 ambient.astype(np.float32))
+                 ambient.astype(np.float32), float(rng.uniform(0.004, 0.03)))
 
 
 def _tint(rng: np.random.Generator, spread: float) -> np.ndarray:
@@ -73,7 +76,7 @@ def _tint(rng: np.random.Generator, spread: float) -> np.ndarray:
     return color / color.mean()
 
 
-def _sphere(count: int) -> np.ndarray:
+def sphere(count: int) -> np.ndarray:
     """Return (count, 3) evenly spread unit vectors (Fibonacci lattice)."""
     number = np.arange(count) + 0.5
     z, angle = 1 - 2 * number / count, np.pi * (1 + 5 ** 0.5) * number

@@ -1,7 +1,6 @@
 """How people hold themselves: as real ones before a webcam do, and as drawn by chance."""
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from functools import cache
 from itertools import islice
@@ -12,7 +11,7 @@ from scipy.spatial.transform import Rotation
 from visa_ros import samples
 from visa_ros.body.kinematics import joint_transforms, posed_joints
 from visa_ros.body.model import load_body_model
-from visa_ros.cache import cache_folder, write_atomically
+from visa_ros.cache import cache_folder, write_arrays
 from visa_ros.conventions import BLENDSHAPE_INDEX, BLENDSHAPES, JOINT_INDEX, JOINTS, PART_INDEX
 from visa_ros.types import CameraImage, Float32, OperatorPose
 
@@ -61,11 +60,9 @@ def captured(clip: str) -> Motion:
     """
     path = cache_folder('training') / f'motion-{clip}-{_EVERY}.npz'
     if not path.is_file():
-        file = io.BytesIO()
         poses = _capture(clip)
-        np.savez(file, **{name: np.stack([getattr(pose, name) for pose in poses])
-                          for name in ('joint_rotations', 'blendshapes', 'confidence')})
-        write_atomically(path, file.getvalue())
+        write_arrays(path, **{name: np.stack([getattr(pose, name) for pose in poses])
+                              for name in ('joint_rotations', 'blendshapes', 'confidence')})
     with np.load(path, allow_pickle=False) as arrays:
         return Motion(**arrays)
 
@@ -134,7 +131,7 @@ def facing(yaw_deg: float = 0.0, pitch_deg: float = 0.0, roll_deg: float = 0.0) 
 
 
 def placed(motion: Motion, betas: Float32, pelvis: Float32, neck_m: Float32) -> OperatorPose:
-    """Return the pose of the motion's first moment, the neck joint at a place before the camera."""
+    """Return the pose of a motion's first moment, with the neck joint at a place."""
     rotations = motion.joint_rotations[0].copy()
     rotations[0] = pelvis
     neck = _posed(rotations, betas)[JOINT_INDEX['neck']]
@@ -275,7 +272,7 @@ def _expression(rng: np.random.Generator, blendshapes: Float32, most: float,
 
 def _take_clip(rng: np.random.Generator, split: str, rotations: Float32,
                blendshapes: Float32) -> None:
-    """Let trunk, head, eyes and face do what a person in a clip did; limbs where they were seen."""
+    """Let trunk, head and face do what somebody in a clip did, and the arms that were seen."""
     clip = captured(CLIPS[split][rng.integers(len(CLIPS[split]))])
     moment = rng.integers(len(clip.blendshapes))
     for name in ('spine1', 'spine2', 'spine3', 'neck', 'head', 'jaw', 'left_eye', 'right_eye'):

@@ -10,36 +10,42 @@ import numpy as np
 
 from visa_ros._optional import require
 from visa_ros.errors import ResourceError
-from visa_ros.training.people.assets import mean_color, read_texture, texture_file
+from visa_ros.training.people.assets import lightness, read_texture, texture_file
 from visa_ros.training.people.figure import Figure, Layer, dress
-from visa_ros.training.people.light import Light
+from visa_ros.training.people.light import Light, sphere
 from visa_ros.training.people.person import Person
 from visa_ros.types import Camera, Float32, OperatorPose, UInt8
 
 _NEAR_M, _FAR_M = 0.1, 10.0
 _SAMPLES = 4  # a pixel
 _OPAQUE = 0.95
-_BLENDED = ('eyes', 'brows', 'lashes', 'hair')
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+# Lightness of hair varies by at most this share (a standard deviation): the textures of black
+# hair have highlights that would burn out in blond.
+_HAIR_CONTRAST = 0.35
+
+_SHADOW_PX = 1024
+_SHADOW_RADIUS_M = 0.85  # of what can cast shadows, about the chest
+_OCCLUSION_PX, _OCCLUSION_VIEWS = 256, 40
+_MOUTH_DEPTH_M = 0.02  # in which light falls to 1/e behind the front teeth
 
 _VERTEX = """
-#version 330
-in vec3 position; in vec3 normal; in vec2 uv; in float label;
+in vec3 position; in vec3 normal; in vec2 uv; in float label; in float open;
 uniform mat4 clip; uniform float lift_m;
-out vec3 v_position; out vec3 v_normal; out vec2 v_uv; flat out float v_label;
+out vec3 v_position; out vec3 v_normal; out vec2 v_uv; out float v_open; flat out float v_label;
 void main() {
-    v_position = position; v_normal = normal; v_uv = uv; v_label = label;
+    v_position = position; v_normal = normal; v_uv = uv; v_open = open; v_label = label;
     gl_Position = clip * vec4(position * (1.0 - lift_m / position.z), 1);
 }
 """
 
-_ALBEDO = """
-uniform sampler2D albedo; uniform mat3 tint; uniform vec3 tint_offset;
-uniform vec2 alpha_range;
+_FRAGMENT = """
+in vec3 v_position; in vec3 v_normal; in vec2 v_uv; in float v_open; flat in float v_label;
+uniform sampler2D albedo; uniform vec2 alpha_range;
 vec4 texel() {
     vec4 color = texture(albedo, v_uv);
-    if (color.a < alpha_range.x || color.a >= alpha_range.y) discard;
-    color.rgb = clamp(tint * color.rgb + tint_offset, 0.0, 1.0);
+    if (TRANSPARENT && (color.a < alpha_range.x || color.a >= alpha_range.y)) discard;
+    if (!TRANSPARENT) color.a = 1.0;
     return color;
 }
 vec3 facing() {
@@ -49,37 +55,46 @@ vec3 facing() {
 """
 
 # Lambert with a terminator that is softened per channel ("wrapped": light scatters in skin and
-# hair), Blinn-Phong with Schlick's Fresnel term, all in linear light.
+# hair), Blinn-Phong with Schlick's Fresnel term, all in linear light; shadows by percentage
+# closer filtering (Reeves et al. 1987) on a Vogel disk.
 _PICTURE = """
-#version 330
-in vec3 v_position; in vec3 v_normal; in vec2 v_uv; flat in float v_label;
-""" + _ALBEDO + """
+uniform mat3 tint; uniform vec3 tint_offset;
 uniform vec3 key_direction; uniform vec3 key_color; uniform vec3 ambient[9];
-uniform vec3 wrap; uniform float open; uniform float gloss; uniform float specular;
+uniform vec3 wrap; uniform float gloss; uniform float specular;
+uniform mat4 shadow_clip; uniform sampler2DShadow shadow; uniform float softness;
 out vec4 rgba;
+float unshadowed(vec3 n) {
+    vec3 at = (shadow_clip * vec4(v_position + 0.004 * n, 1)).xyz * 0.5 + 0.5;
+    float turn = 6.28 * fract(52.98 * fract(dot(gl_FragCoord.xy, vec2(0.0671, 0.00584))));
+    float sum = 0.0;
+    for (int i = 0; i < 8; ++i) {
+        float radius = softness * sqrt((i + 0.5) / 8.0), angle = 2.4 * i + turn;
+        sum += texture(shadow, at + vec3(radius * vec2(cos(angle), sin(angle)), -0.002));
+    }
+    return sum / 8.0;
+}
 void main() {
     vec4 color = texel();
+    color.rgb = clamp(tint * color.rgb + tint_offset, 0.0, 1.0);
     vec3 n = facing(), view = normalize(-v_position);
     vec3 base = pow(color.rgb, vec3(2.2));
     vec3 around = ambient[0] + ambient[1] * n.x + ambient[2] * n.y + ambient[3] * n.z
         + ambient[4] * n.x * n.y + ambient[5] * n.y * n.z + ambient[6] * n.x * n.z
         + ambient[7] * (n.x * n.x - n.y * n.y) + ambient[8] * (3.0 * n.z * n.z - 1.0);
-    vec3 lit = max((vec3(dot(n, key_direction)) + wrap) / (1.0 + wrap), 0.0);
+    float cosine = dot(n, key_direction);
+    vec3 lit = max((vec3(cosine) + wrap) / (1.0 + wrap), 0.0);
     vec3 middle = normalize(key_direction + view);
     float fresnel = 0.04 + 0.96 * pow(1.0 - max(dot(view, middle), 0.0), 5.0);
     float shine = specular * fresnel * (gloss + 8.0) / 8.0
-        * pow(max(dot(n, middle), 0.0), gloss) * max(dot(n, key_direction), 0.0);
-    vec3 light = base * (max(around, 0.0) * open + key_color * lit * mix(open, 1.0, 0.5))
-        + key_color * shine;
+        * pow(max(dot(n, middle), 0.0), gloss) * max(cosine, 0.0);
+    vec3 key = key_color * (cosine > -max(wrap.r, 0.01) ? unshadowed(n) : 0.0);
+    vec3 light = base * (max(around, 0.0) * v_open + key * lit * sqrt(v_open)) + key * shine;
     light = min(light, 0.8) + max(light - 0.8, 0.0) / (1.0 + 2.0 * max(light - 0.8, 0.0));
     rgba = vec4(pow(min(light, 1.0), vec3(1.0 / 2.2)) * color.a, color.a);
 }
 """
 
 _SURFACE = """
-#version 330
-in vec3 v_position; in vec3 v_normal; in vec2 v_uv; flat in float v_label;
-""" + _ALBEDO + """
 layout(location=0) out vec4 surface; layout(location=1) out float label;
 void main() {
     texel();
@@ -87,6 +102,8 @@ void main() {
     label = v_label / 255.0;
 }
 """
+
+_DEPTH = 'void main() { texel(); }'
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,19 +146,25 @@ class _Material:
     wrap: tuple[float, float, float] = (0.0, 0.0, 0.0)
     gloss: float = 12.0
     specular: float = 0.0
-    open: float = 1.0    # the share of the environment that reaches it
-    lift_m: float = 0.0  # towards the camera, so that a layer lies on the skin and not in it
+    lift_m: float = 0.0         # towards the camera, so that it lies on the skin and not in it
+    transparent: bool = False
+    casts_shadow: bool = True
+    least_open: float = 0.2     # in its deepest fold, of the environment's light
+    in_surface: bool = True     # whether depth, normals and labels know it
 
 
 _MATERIALS = {
     'skin': _Material((0.25, 0.13, 0.08), 22.0, 0.5),
-    'mouth': _Material((0.3, 0.15, 0.1), 40.0, 0.4, open=0.3),
-    'teeth': _Material((0.2, 0.15, 0.1), 60.0, 0.5, open=0.55),
-    'eyes': _Material((0.2, 0.2, 0.2), 300.0, 1.0, open=0.85),
+    'mouth': _Material((0.3, 0.15, 0.1), 40.0, 0.3),
+    'teeth': _Material((0.2, 0.15, 0.1), 60.0, 0.5, transparent=True),
     'outfit': _Material((0.1, 0.1, 0.1), 8.0, 0.15),
-    'brows': _Material((0.3, 0.3, 0.3), lift_m=0.0008),
-    'lashes': _Material((0.3, 0.3, 0.3), lift_m=0.0005),
-    'hair': _Material((0.4, 0.35, 0.3), 14.0, 0.4),
+    'eyes': _Material((0.2, 0.2, 0.2), 300.0, 1.0, transparent=True, casts_shadow=False,
+                      least_open=0.3),
+    'brows': _Material((0.3, 0.3, 0.3), lift_m=0.0008, transparent=True, casts_shadow=False,
+                       in_surface=False, least_open=1.0),
+    'lashes': _Material((0.3, 0.3, 0.3), lift_m=0.0005, transparent=True, casts_shadow=False,
+                        in_surface=False, least_open=1.0),
+    'hair': _Material((0.4, 0.35, 0.3), 14.0, 0.4, transparent=True, least_open=0.45),
 }
 
 
@@ -173,11 +196,15 @@ class Studio:
             raise ResourceError(f'OpenGL does not start ({error}); install libegl1 and '
                                 'libgl1-mesa-dri') from error
         self.assets, self.camera = assets, camera
-        self._gl.enable(gl.DEPTH_TEST | gl.BLEND)
+        self._gl.enable(gl.DEPTH_TEST)
         self._gl.blend_func = gl.ONE, gl.ONE_MINUS_SRC_ALPHA
-        self._picture = self._gl.program(_VERTEX, _PICTURE)
-        self._surface = self._gl.program(_VERTEX, _SURFACE)
+        self._programs = {
+            (name, transparent): self._program(code, transparent)
+            for name, code in (('picture', _PICTURE), ('surface', _SURFACE), ('depth', _DEPTH))
+            for transparent in (False, True)}
         self._white = self._gl.texture((1, 1), 4, b'\xff' * 4)
+        self._shadow = self._gl.depth_texture((_SHADOW_PX, _SHADOW_PX))
+        self._shadow_frame = self._gl.framebuffer(depth_attachment=self._shadow)
         self._texture = lru_cache(maxsize=40)(self._load_texture)
         self._targets = lru_cache(maxsize=4)(self._make_targets)
         self._scene: _Scene | None = None
@@ -208,61 +235,115 @@ class Studio:
         """
         camera = camera or self.camera
         if self._scene is None or self._scene.person is not person:
-            if self._scene is not None:
-                self._scene.release()
-            self._scene = _Scene(self._gl, person, dress(person, self.assets),
-                                 self._picture, self._surface)
+            self._enter(person)
         scene = self._scene
+        assert scene is not None
         scene.move(pose)
         targets = self._targets(camera.width, camera.height)
-        clip = _clip(camera).astype('f4').T.tobytes()
-        self._picture['clip'].write(clip)
-        self._surface['clip'].write(clip)
-        self._picture['key_direction'].write(light.key_direction.astype('f4').tobytes())
-        self._picture['key_color'].write(light.key_color.astype('f4').tobytes())
-        self._picture['ambient'].write(light.ambient.astype('f4').tobytes())
+        shadow_clip = _lamp_clip(light.key_direction, scene.chest)
+        self._draw_shadow(scene, shadow_clip)
+        clip = _bytes(_clip(camera).T)
+        for transparent in (False, True):
+            self._programs['surface', transparent]['clip'].write(clip)
+            program = self._programs['picture', transparent]
+            program['clip'].write(clip)
+            program['key_direction'].write(_bytes(light.key_direction))
+            program['key_color'].write(_bytes(light.key_color))
+            program['ambient'].write(_bytes(light.ambient))
+            program['shadow_clip'].write(_bytes(shadow_clip.T))
+            program['softness'] = light.softness_m / (2 * _SHADOW_RADIUS_M)
+            program['shadow'] = 1
+        self._shadow.use(1)
 
         targets.samples.use()
         targets.samples.depth_mask = True
         targets.samples.clear(0, 0, 0, 0, depth=1.0)
         for layer in scene.figure.layers:
-            self._draw(scene, layer, self._picture, (
-                _OPAQUE if layer.name in _BLENDED else 0.5, 2.0))
+            self._draw(scene, layer, 'picture', (_OPAQUE, 2.0))
+        self._gl.enable(self._gl.BLEND)
         targets.samples.depth_mask = False
         for layer in scene.figure.layers:
-            if layer.name in _BLENDED:
-                self._draw(scene, layer, self._picture, (0.02, _OPAQUE))
+            if _MATERIALS[layer.name].transparent:
+                self._draw(scene, layer, 'picture', (0.02, _OPAQUE))
+        self._gl.disable(self._gl.BLEND)
         targets.samples.depth_mask = True
         self._gl.copy_framebuffer(targets.picture, targets.samples)
 
         targets.surface.use()
         targets.surface.clear(0, 0, 0, 0, depth=1.0)
-        self._gl.disable(self._gl.BLEND)
         for layer in scene.figure.layers:
-            if layer.name not in ('brows', 'lashes'):
-                self._draw(scene, layer, self._surface, (0.5, 2.0))
-        self._gl.enable(self._gl.BLEND)
+            if _MATERIALS[layer.name].in_surface:
+                self._draw(scene, layer, 'surface', (0.5, 2.0))
         return targets.shot(background, camera, pose)
 
     def close(self) -> None:
         """Give OpenGL back."""
         self._gl.release()
 
-    def _draw(self, scene: _Scene, layer: Layer, program: Any,
+    def _enter(self, person: Person) -> None:
+        """Dress somebody new, and find how much light the folds and hollows get."""
+        if self._scene is not None:
+            self._scene.release()
+        figure = dress(person, self.assets)
+        scene = self._scene = _Scene(self._gl, person, figure, self._programs)
+        points = scene.move(OperatorPose.rest())[figure.corner_points]
+        seen = np.zeros(len(points), np.float32)
+        weight = np.zeros_like(seen)
+        depth = self._gl.depth_texture((_OCCLUSION_PX, _OCCLUSION_PX))
+        frame = self._gl.framebuffer(depth_attachment=depth)
+        normals = scene.normals[figure.corner_points]
+        for direction in sphere(_OCCLUSION_VIEWS):
+            clip = _lamp_clip(direction, scene.chest)
+            frame.use()
+            frame.clear(depth=1.0)
+            self._draw_depth(scene, clip)
+            ndc = (points + 0.012 * normals) @ clip[:3, :3].T + clip[:3, 3]
+            column, row = np.clip(((ndc[:, :2] + 1) / 2 * _OCCLUSION_PX).astype(int), 0,
+                                  _OCCLUSION_PX - 1).T
+            found = np.frombuffer(depth.read(alignment=1), np.float32).reshape(
+                _OCCLUSION_PX, _OCCLUSION_PX)[row, column]
+            cosine = np.maximum(normals @ direction.astype(np.float32), 0)
+            seen += cosine * (2 * found - 1 > ndc[:, 2] - 0.004)
+            weight += cosine
+        frame.release()
+        depth.release()
+        scene.set_open(_openness(figure, points, seen / np.maximum(weight, 1e-6)))
+
+    def _draw_shadow(self, scene: _Scene, clip: np.ndarray) -> None:
+        self._shadow_frame.use()
+        self._shadow_frame.clear(depth=1.0)
+        self._shadow.compare_func = ''
+        self._draw_depth(scene, clip)
+        self._shadow.compare_func = '<='
+
+    def _draw_depth(self, scene: _Scene, clip: np.ndarray) -> None:
+        for transparent in (False, True):
+            self._programs['depth', transparent]['clip'].write(_bytes(clip.T))
+        for layer in scene.figure.layers:
+            if _MATERIALS[layer.name].casts_shadow:
+                self._draw(scene, layer, 'depth', (0.5, 2.0))
+
+    def _program(self, code: str, transparent: bool) -> Any:
+        top = f'#version 330\n#define TRANSPARENT {str(transparent).lower()}\n'
+        return self._gl.program(top + _VERTEX, top + _FRAGMENT + code)
+
+    def _draw(self, scene: _Scene, layer: Layer, what: str,
               alpha_range: tuple[float, float]) -> None:
         texture, tint, offset = self._look(scene.person, layer.name)
         material = _MATERIALS[layer.name]
-        texture.use()
-        program['alpha_range'] = alpha_range
-        program['lift_m'] = material.lift_m
-        if program is self._picture:
-            program['tint'].write(tint.T.astype('f4').tobytes())
-            program['tint_offset'].write(offset.astype('f4').tobytes())
+        program = self._programs[what, material.transparent]
+        if material.transparent or what == 'picture':
+            texture.use()
+        if material.transparent:
+            program['alpha_range'] = alpha_range
+        program['lift_m'] = material.lift_m if what == 'picture' else 0.0
+        if what == 'picture':
+            program['tint'].write(_bytes(tint.T))
+            program['tint_offset'].write(_bytes(offset))
             program['wrap'] = material.wrap
             program['gloss'] = material.gloss
             program['specular'] = material.specular
-            program['open'] = material.open
-        scene.draw(layer, program is self._picture)
+        scene.draw(layer, what, material.transparent)
 
     def _look(self, person: Person, layer: str) -> tuple[Any, Float32, Float32]:
         """Return a layer's texture, and the affine map of its sRGB colours."""
@@ -284,13 +365,13 @@ class Studio:
             return self._texture(f'eyelashes/{person.lashes}')[0], same, none
         folder, color = (('eyebrows', person.brows), person.brow_color) if layer == 'brows' else (
             ('hair', person.hair), person.hair_color)
-        texture, mean = self._texture('/'.join(folder))
+        texture, (mean, spread) = self._texture('/'.join(folder))
         # Lightness varies about the wanted colour as it does about the texture's own.
-        contrast = 0.85
-        tint = contrast * np.outer(color, _LUMA) / max(float(mean @ _LUMA), 0.06)
-        return texture, tint, (1 - contrast) * color
+        mean = max(mean, 1e-3)
+        contrast = _HAIR_CONTRAST * mean / max(spread, _HAIR_CONTRAST * mean)
+        return texture, contrast * np.outer(color, _LUMA) / mean, (1 - contrast) * color
 
-    def _load_texture(self, name: str) -> tuple[Any, Float32]:
+    def _load_texture(self, name: str) -> tuple[Any, tuple[float, float]]:
         path = self.assets / name
         file = texture_file(path) if path.is_dir() else path
         if file is None:
@@ -298,7 +379,7 @@ class Studio:
         rgba = read_texture(file)
         texture = self._gl.texture(rgba.shape[1::-1], 4, rgba)
         texture.build_mipmaps()
-        return texture, mean_color(rgba)
+        return texture, lightness(rgba)
 
     def _make_targets(self, width: int, height: int) -> _Targets:
         return _Targets(self._gl, width, height)
@@ -307,35 +388,44 @@ class Studio:
 class _Scene:
     """A person's figure on the graphics side."""
 
-    def __init__(self, gl: Any, person: Person, figure: Figure, *programs: Any) -> None:
+    def __init__(self, gl: Any, person: Person, figure: Figure, programs: dict) -> None:
         self.person, self.figure = person, figure
-        fixed = np.column_stack([figure.uvs, figure.labels.astype(np.float32)]).astype('f4')
-        self._fixed = gl.buffer(fixed.tobytes())
-        self._moving = gl.buffer(reserve=24 * len(figure.corner_points))
+        count = len(figure.corner_points)
+        fixed = np.column_stack([figure.uvs, figure.labels.astype(np.float32)])
+        self._fixed = gl.buffer(_bytes(fixed))
+        self._open = gl.buffer(_bytes(np.ones(count)))
+        self._moving = gl.buffer(reserve=24 * count)
         self._faces = gl.buffer(figure.faces.astype('i4').tobytes())
-        self._arrays = [gl.vertex_array(program, [
+        self._arrays = {key: gl.vertex_array(program, [
             (self._moving, '3f 3f', 'position', 'normal'),
-            (self._fixed, '2f 1f', 'uv', 'label')], self._faces, skip_errors=True)
-            for program in programs]
+            (self._fixed, '2f 1f', 'uv', 'label'), (self._open, '1f', 'open')],
+            self._faces, skip_errors=True) for key, program in programs.items()}
         self._hair = next((layer for layer in figure.layers if layer.name == 'hair'), None)
 
-    def move(self, pose: OperatorPose) -> None:
-        """Pose the figure; hair is drawn from far to near."""
+    def move(self, pose: OperatorPose) -> Float32:
+        """Pose the figure, hair from far to near; return its points."""
         figure = self.figure
-        points, normals = figure.posed(pose)
-        corners = np.concatenate([points, normals], 1).astype('f4')[figure.corner_points]
+        points, self.normals = figure.posed(pose)
+        self.chest = figure.chest(pose)
+        corners = np.concatenate([points, self.normals], 1, dtype='f4')[figure.corner_points]
         self._moving.write(corners.tobytes())
         if self._hair is not None:
             own = slice(self._hair.first, self._hair.first + self._hair.count)
             faces = figure.faces[own]
             order = np.argsort(-corners[faces, 2].sum(1))
             self._faces.write(faces[order].astype('i4').tobytes(), offset=12 * own.start)
+        return points
 
-    def draw(self, layer: Layer, picture: bool) -> None:
-        self._arrays[0 if picture else 1].render(vertices=3 * layer.count, first=3 * layer.first)
+    def set_open(self, open_: Float32) -> None:
+        """Take the share of the environment that reaches each corner."""
+        self._open.write(_bytes(open_))
+
+    def draw(self, layer: Layer, what: str, transparent: bool) -> None:
+        self._arrays[what, transparent].render(vertices=3 * layer.count, first=3 * layer.first)
 
     def release(self) -> None:
-        for thing in (*self._arrays, self._fixed, self._moving, self._faces):
+        for thing in (*self._arrays.values(), self._fixed, self._open, self._moving,
+                      self._faces):
             thing.release()
 
 
@@ -391,3 +481,35 @@ def _clip(camera: Camera) -> np.ndarray:
         [0, -2 * K[1, 1] / height, 1 - 2 * K[1, 2] / height, 0],
         [0, 0, (far + _NEAR_M) / depth, -2 * far * _NEAR_M / depth],
         [0, 0, 1, 0]])
+
+
+def _openness(figure: Figure, points: Float32, seen: Float32) -> Float32:
+    """Return how much of the environment's light reaches each corner, from what was seen."""
+    out = np.ones_like(seen)
+    for layer in figure.layers:
+        own = figure.corners(layer)
+        least = _MATERIALS[layer.name].least_open
+        out[own] = least + (1 - least) * np.minimum(1.1 * seen[own], 1)
+    # The mouth was closed: what opens later is the darker the farther behind the front teeth.
+    depth = points[:, 2]
+    front = max(depth[figure.corners(layer)].max() for layer in figure.layers
+                if layer.name == 'teeth')
+    for layer in figure.layers:
+        if layer.name in ('teeth', 'mouth'):
+            own = figure.corners(layer)
+            out[own] = 0.75 * np.exp((depth[own] - front) / _MOUTH_DEPTH_M)
+    return out
+
+
+def _lamp_clip(direction: np.ndarray, middle: np.ndarray) -> np.ndarray:
+    """Return the 4x4 clip matrix of a lamp far away in this direction; all about the middle."""
+    aside = np.cross(direction, [0, 0, 1] if abs(direction[2]) < 0.9 else [0, 1, 0])
+    aside /= np.linalg.norm(aside)
+    out = np.eye(4)
+    out[:3, :3] = np.stack([aside, np.cross(direction, aside), -direction]) / _SHADOW_RADIUS_M
+    out[:3, 3] = -out[:3, :3] @ middle
+    return out
+
+
+def _bytes(array: np.ndarray) -> bytes:
+    return np.ascontiguousarray(array, np.float32).tobytes()

@@ -1,13 +1,12 @@
 """Photographs of people for training: one portrait and several views of each."""
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from visa_ros.cache import write_atomically
+from visa_ros.cache import write_arrays
 from visa_ros.training.people.background import draw_background
 from visa_ros.training.people.light import Light, draw_light
 from visa_ros.training.people.motion import Motion, draw_motion, facing, placed, still
@@ -152,7 +151,5 @@ def write_takes(assets: Path, out: Path, split: str, first: int, people: int,
     for index in tqdm(range(first, first + people), unit='person'):
         path = out / f'{split}-{index:06d}.npz'
         if not path.is_file():
-            file = io.BytesIO()
-            np.savez_compressed(file, **take(studio, split, index, views))
-            write_atomically(path, file.getvalue())
+            write_arrays(path, **take(studio, split, index, views))
     studio.close()
