@@ -7,6 +7,7 @@ from enum import IntEnum
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import distance_transform_edt
 from scipy.spatial import cKDTree
 
 from visa_ros.body.model import VERTEX_PARTS, BodyModel
@@ -220,10 +221,8 @@ def _filled(polygon: Float32, shape: tuple[int, ...]) -> NDArray[np.bool_]:
 
 def _nearest(known: NDArray[np.bool_]) -> tuple[np.ndarray, np.ndarray]:
     """Return row and column of the nearest known pixel, for each pixel."""
-    rows, columns = np.nonzero(known)
-    every = np.indices(known.shape).reshape(2, -1).T
-    _, index = cKDTree(np.stack([rows, columns], 1)).query(every)
-    return rows[index].reshape(known.shape), columns[index].reshape(known.shape)
+    rows, columns = distance_transform_edt(~known, return_distances=False, return_indices=True)
+    return rows, columns
 
 
 # --- places
@@ -255,12 +254,17 @@ def _spread(surface: Surface, part: Part, known: NDArray[np.bool_], seen: ZBuffe
 def _relax(values: np.ndarray, region: NDArray[np.bool_], free: NDArray[np.bool_],
            rounds: int = 40) -> None:
     """Smooth the free pixels of a region; the others hold what they have."""
-    weight = cv2.blur(region.astype(np.float32), (5, 5))
-    weight = np.maximum(weight, 1e-6)
-    inside = region if values.ndim == 2 else region[..., None]
+    if not free.any():
+        return
+    rows, columns = (np.flatnonzero(free.any(axis)) for axis in (1, 0))
+    window = tuple(slice(max(used[0] - 2, 0), used[-1] + 3) for used in (rows, columns))
+    part, inside, moving = values[window], region[window], free[window]
+    weight = np.maximum(cv2.blur(inside.astype(np.float32), (5, 5)), 1e-6)
+    if values.ndim == 3:
+        inside, moving, weight = inside[..., None], moving[..., None], weight[..., None]
     for _ in range(rounds):
-        smooth = cv2.blur(np.where(inside, values, 0), (5, 5))
-        values[free] = (smooth[free].T / weight[free]).T
+        np.copyto(part, cv2.blur(np.where(inside, part, 0), (5, 5)).reshape(part.shape) / weight,
+                  where=moving)
 
 
 def _still_triangle(model: BodyModel) -> int:
