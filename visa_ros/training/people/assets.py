@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -177,7 +178,7 @@ def _read_obj(path: Path) -> tuple[Int32, Int32, Float32]:
             uvs.append([float(word) for word in words[:2]])
         elif kind == 'f':
             corners = [[int(number) - 1 for number in word.split('/')[:2]] for word in words]
-            for second, third in zip(corners[1:], corners[2:], strict=False):
+            for second, third in pairwise(corners[1:]):
                 faces.append([corners[0][0], second[0], third[0]])
                 uv_faces.append([corners[0][1], second[1], third[1]])
     return np.array(faces, np.int32), np.array(uv_faces, np.int32), np.array(uvs, np.float32)
