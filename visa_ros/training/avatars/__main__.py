@@ -25,7 +25,8 @@ def main() -> None:
     samples.add_argument('--out', type=Path, required=True)
     training = steps.add_parser('train', help='train, or go on from the checkpoint')
     training.add_argument('--samples', type=Path, required=True, help='people to learn from')
-    training.add_argument('--checks', type=Path, help='other people, to measure on')
+    training.add_argument('--checks', type=Path, required=True,
+                          help='other people, to measure on')
     training.add_argument('--out', type=Path, default=WEIGHTS)
     training.add_argument('--minutes', type=float, default=TrainingConfig.minutes)
     training.add_argument('--seed', type=int, default=TrainingConfig.seed)
@@ -47,8 +48,7 @@ def main() -> None:
         return
     network = NetworkConfig(surface_embedding=not arguments.no_surface_embedding,
                             image_features=not arguments.no_image_features)
-    checks = sorted(arguments.checks.glob('*.npz')) if arguments.checks else []
-    train(sorted(arguments.samples.glob('*.npz')), checks, arguments.out, network,
+    train(arguments.samples, arguments.checks, arguments.out, network,
           TrainingConfig(arguments.minutes, seed=arguments.seed))
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import fmean
 
 import torch
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -31,7 +31,7 @@ _HIDDEN_WEIGHT = 3.0     # of a pixel that the portrait did not show, beside one
 _ALPHA_WEIGHT, _POOLED_WEIGHT, _FEATURE_WEIGHT, _RESTRAINT = 0.5, 1.0, 0.5, 0.01
 _VIEWS = 4               # drawn in one step
 _EMA = 0.998
-_CHECKPOINT_S = 180.0
+_CHECKPOINT_S = 360.0
 _CLIP_NORM = 1.0
 
 
@@ -76,15 +76,16 @@ class FeatureReader(nn.Module):
         return colors + self.layers(x).permute(0, 2, 3, 1)
 
 
-def train(samples: Sequence[Path], checks: Sequence[Path], out: Path, network: NetworkConfig,
+def train(samples: Path, checks: Path, out: Path, network: NetworkConfig,
           config: TrainingConfig) -> None:
     """
     Train until the minutes are used up, writing checkpoints; go on from one that is there.
 
     Parameters
     ----------
-    samples, checks : sequence of Path
-        To learn from; and of other people, to measure on.
+    samples, checks : Path
+        Folders of ``*.npz``: to learn from (what is added meanwhile counts from the next round
+        on); and of other people, to measure on.
     out : Path
         The weights; ``.checkpoint`` and ``.json`` (the measurements) are written beside them.
     network : NetworkConfig
@@ -113,8 +114,9 @@ def train(samples: Sequence[Path], checks: Sequence[Path], out: Path, network: N
                 progress.console.print(json.dumps(run.history[-1]))
     run.save(checkpoint)
     run.check(checks)
+    count = sum(1 for _ in samples.glob('*.npz'))
     about = {'steps': str(run.steps), 'training': json.dumps(asdict(config)),
-             'people': str(len(samples)), 'checks': json.dumps(run.history[-1])}
+             'samples': str(count), 'checks': json.dumps(run.history[-1])}
     save_network(run.averaged, out, about)
     out.with_suffix('.json').write_text(json.dumps(run.history, indent=1))
 
@@ -141,10 +143,11 @@ class _Run:
         self.history: list[dict[str, float]] = []
         self._order: list[Path] = []
 
-    def next_of(self, samples: Sequence[Path]) -> Path:
+    def next_of(self, samples: Path) -> Path:
         """Return the next sample: all of them in a new random order, again and again."""
         if not self._order:
-            self._order = self._random.sample(list(samples), len(samples))
+            self._order = sorted(samples.glob('*.npz'))
+            self._random.shuffle(self._order)
         return self._order.pop()
 
     def step(self, sample: Sample) -> float:
@@ -170,19 +173,18 @@ class _Run:
         self.spent_s += time.perf_counter() - begin_s
         return float(loss.detach())
 
-    def check(self, checks: Sequence[Path]) -> None:
+    def check(self, checks: Path) -> None:
         """Measure the averaged network on other people, and the avatars without it."""
         rows = []
         with torch.no_grad():
-            for path in checks:
+            for path in sorted(checks.glob('*.npz')):
                 sample = load_sample(path)
                 for name, said in (('bound', _nothing(sample)),
                                    ('network', self.averaged(sample.evidence))):
                     rows.append({f'{name}_{key}': value
                                  for key, value in _errors(sample, said).items()})
         names = sorted({key for row in rows for key in row})
-        means = {name: sum(row[name] for row in rows if name in row) / len(checks)
-                 for name in names} if checks else {}
+        means = {name: fmean(row[name] for row in rows if name in row) for name in names}
         self.history.append({'minutes': round(self.spent_s / 60, 2), 'steps': self.steps}
                             | {name: round(value, 5) for name, value in means.items()})
 
