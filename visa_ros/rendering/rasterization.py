@@ -26,14 +26,13 @@ def rasterization(
     means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, colors: Tensor,
     viewmats: Tensor, Ks: Tensor, width: int, height: int, near_plane: float = 0.01,
     far_plane: float = 1e10, eps2d: float = 0.3, backgrounds: Tensor | None = None,
-    render_mode: str = 'RGB',
+    render_mode: str = 'RGB', threads: int | None = None,
 ) -> tuple[Tensor, Tensor, dict[str, Any]]:
     """
     Draw N Gaussians with C cameras.
 
     Differentiable in means, quats, scales, opacities, colors and backgrounds; on CUDA also in
-    viewmats.  On the CPU it uses ``torch.get_num_threads()`` threads, and neither the picture
-    nor the gradients depend on how many those are.
+    viewmats.
 
     Parameters
     ----------
@@ -62,6 +61,9 @@ def rasterization(
     render_mode : {'RGB', 'D', 'ED', 'RGB+D', 'RGB+ED'}
         'RGB' the colours; 'D' the accumulated depth ``sum_i w_i z_i``; 'ED' the expected depth
         ``sum_i w_i z_i / sum_i w_i``; the others both, the depth as last channel.
+    threads : int, optional
+        Of the CPU's kernel, 0 for all cores; ``torch.get_num_threads()`` if not given.  Neither
+        the picture nor the gradients depend on it.
 
     Returns
     -------
@@ -90,9 +92,11 @@ def rasterization(
             near_plane=near_plane, far_plane=far_plane, eps2d=eps2d, packed=False,
             backgrounds=backgrounds, render_mode=render_mode)
 
+    threads = torch.get_num_threads() if threads is None else threads
     cameras = range(len(viewmats))
     projections = [_Project.apply(means, quats, scales, opacities, viewmats[i], Ks[i], width,
-                                  height, near_plane, far_plane, eps2d) for i in cameras]
+                                  height, near_plane, far_plane, eps2d, threads)
+                   for i in cameras]
     means2d, conics, depths, extents = (
         _stack(arrays) for arrays in zip(*projections, strict=True))
 
@@ -104,7 +108,7 @@ def rasterization(
     pictures = [_Blend.apply(
         means2d[i], conics[i], depths[i], extents[i], opacities,
         colors if colors.dim() == 2 else colors[i], backgrounds[i], with_depth, width, height,
-        torch.is_grad_enabled()) for i in cameras]
+        torch.is_grad_enabled(), threads) for i in cameras]
     render_colors, render_alphas = (_stack(images) for images in zip(*pictures, strict=True))
     if 'ED' in render_mode:
         depth = render_colors[..., -1:] / render_alphas.clamp(min=1e-10)
@@ -180,7 +184,7 @@ class _Project(torch.autograd.Function):
         projected = tuple(means.new_empty(shape) for shape in (
             (count, 2), (count, 3), (count,), (count, 2)))
         load('splat_cpu').project(*_arrays(means, quats, scales, opacities, viewmat, K),
-                                  *settings, torch.get_num_threads(), *_arrays(*projected))
+                                  *settings, *_arrays(*projected))
         ctx.save_for_backward(means, quats, scales, opacities, viewmat, K, projected[3])
         ctx.settings = settings
         ctx.mark_non_differentiable(projected[3])
@@ -193,7 +197,7 @@ class _Project(torch.autograd.Function):
         out = tuple(torch.empty_like(tensor, memory_format=torch.contiguous_format)
                     for tensor in inputs[:3])
         load('splat_cpu').project_backward(
-            *_arrays(*inputs), *ctx.settings, torch.get_num_threads(),
+            *_arrays(*inputs), *ctx.settings,
             *_arrays(extents, *grads[:3]), *_arrays(*out))
         return *out, *(None,) * (3 + len(ctx.settings))
 
@@ -204,14 +208,14 @@ class _Blend(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, means2d: Tensor, conics: Tensor, depths: Tensor, extents: Tensor,
                 opacities: Tensor, colors: Tensor, background: Tensor, with_depth: bool,
-                width: int, height: int, record: bool) -> tuple[Tensor, Tensor]:
+                width: int, height: int, record: bool, threads: int) -> tuple[Tensor, Tensor]:
         image = colors.new_empty((height, width, colors.shape[1] + with_depth))
         alpha = colors.new_empty((height, width, 1))
         lease = _Lease()
         try:
             lease.rasterizer.draw(
                 *_arrays(means2d, conics, depths, extents, opacities, colors, background),
-                with_depth, width, height, record, torch.get_num_threads(),
+                with_depth, width, height, record, threads,
                 *_arrays(image, alpha))
         except ValueError as error:
             raise InputError(f'cannot draw {len(means2d)} Gaussians at {width}x{height}: '
@@ -219,7 +223,7 @@ class _Blend(torch.autograd.Function):
         if record:
             ctx.save_for_backward(means2d, conics, depths, extents, opacities, colors, background,
                                   alpha)
-            ctx.lease, ctx.settings = lease, (with_depth, width, height)
+            ctx.lease, ctx.settings = lease, (with_depth, width, height, threads)
         return image, alpha
 
     @staticmethod
@@ -230,12 +234,12 @@ class _Blend(torch.autograd.Function):
         out = tuple(torch.zeros_like(tensor, memory_format=torch.contiguous_format)
                     for tensor in (means2d, conics, depths, opacities, colors))
         ctx.lease.rasterizer.draw_backward(
-            *_arrays(*inputs), *ctx.settings, torch.get_num_threads(),
+            *_arrays(*inputs), *ctx.settings,
             *_arrays(grad_image, grad_alpha), *_arrays(*out))
         grad_background = None
         if ctx.needs_input_grad[6]:
             grad_background = (grad_image[..., :colors.shape[1]] * (1 - alpha)).sum((0, 1))
-        return *out[:3], None, *out[3:], grad_background, *(None,) * 4
+        return *out[:3], None, *out[3:], grad_background, *(None,) * 5
 
 
 class _Lease:
