@@ -58,13 +58,16 @@ def run(arguments: argparse.Namespace) -> Report:
         '(two pixels inside the outline).'])
     for source in arguments.portrait:
         name, portrait = Path(source).stem, read_portrait(source)
-        avatar, summary = reconstruct(portrait, _CONSENT, config)
+        memory = _PeakMemory()
+        avatar, summary = reconstruct(portrait, _CONSENT, config, memory)
         rgb = to_working_size(portrait, config.size_px)
         sheet = _OUT / f'reconstruction_{name}.png'
         write_sheet(avatar, rgb, sheet)
         columns[name] = {
             **{f'{step} (s)': round(s, 2) for step, s in summary.seconds.items()},
-            'all (s)': round(sum(summary.seconds.values()), 2), 'Gaussians': summary.gaussians,
+            'all (s)': round(sum(summary.seconds.values()), 2),
+            **{f'{step}, peak (MB)': mb for step, mb in memory.mb.items()},
+            'Gaussians': summary.gaussians,
             'PSNR (dB)': round(summary.psnr_db, 2), 'SSIM': round(_ssim(avatar, rgb), 4),
             'face to landmarks (px)': round(summary.face_px, 2),
             'joints to landmarks (px)': round(summary.joints_px, 2),
@@ -92,6 +95,25 @@ def write_sheet(avatar: GaussianAvatar, portrait: UInt8, path: Path) -> None:
             for start in range(0, len(pictures), 4)]
     path.parent.mkdir(parents=True, exist_ok=True)
     cv2.imwrite(str(path), np.concatenate(rows)[..., ::-1])
+
+
+class _PeakMemory:
+    """The process' largest resident memory in each step, as a progress callback (Linux)."""
+
+    def __init__(self) -> None:
+        self.mb: dict[str, int] = {}
+        self._start_over()
+
+    def __call__(self, step: str, fraction: float) -> None:
+        status = Path('/proc/self/status').read_text()
+        peak_kb = next(int(line.split()[1]) for line in status.splitlines()
+                       if line.startswith('VmHWM'))
+        self.mb[step] = max(self.mb.get(step, 0), peak_kb // 1024)
+        self._start_over()
+
+    def _start_over(self) -> None:
+        """Forget the peak so far: see proc(5), clear_refs."""
+        Path('/proc/self/clear_refs').write_text('5')
 
 
 class _Viewer:
