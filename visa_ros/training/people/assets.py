@@ -133,14 +133,6 @@ def read_texture(path: Path) -> UInt8:
     return np.ascontiguousarray(rgba[::-1])
 
 
-def lightness(texture: UInt8) -> tuple[float, float]:
-    """Return mean and standard deviation of the luma, in [0, 1], of what is not transparent."""
-    pixels = texture[::4, ::4].reshape(-1, 4).astype(np.float32) / 255
-    luma, weight = pixels[:, :3] @ np.array([0.299, 0.587, 0.114], np.float32), pixels[:, 3]
-    mean = float(np.average(luma, weights=weight))
-    return mean, float(np.average((luma - mean) ** 2, weights=weight) ** 0.5)
-
-
 def _bleed(rgba: UInt8) -> UInt8:
     """Fill transparent texels from a pyramid of premultiplied means."""
     cv2 = require('cv2')

@@ -39,4 +39,5 @@ def draw_background(rng: np.random.Generator, width: int, height: int) -> Float3
 def _color(rng: np.random.Generator) -> np.ndarray:
     """Return a colour; most are greyish, as rooms are."""
     grey = rng.uniform(0.05, 0.95)
-    return np.clip(grey + rng.normal(0, 1, 3) * rng.choice([0.03, 0.1, 0.3]), 0, 1)
+    spread = rng.choice([0.03, 0.1, 0.3], p=[0.5, 0.35, 0.15])
+    return np.clip(grey + rng.normal(0, spread, 3), 0, 1)

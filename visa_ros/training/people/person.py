@@ -31,6 +31,41 @@ _BALD = 0.12
 _MOST_SIGMAS = 2.2
 
 
+PATTERNS = ('plain', 'stripes', 'pinstripes', 'checks', 'dots', 'blotches')
+
+
+@dataclass(frozen=True, eq=False)
+class Cloth:
+    """
+    What an outfit's cloth looks like.
+
+    Attributes
+    ----------
+    pattern : str
+        One of ``PATTERNS``, printed on the texture.
+    pattern_color : (3,) float32
+        sRGB in [0, 1].
+    pattern_strength, pattern_width : float
+        In [0, 1]: how much of the cloth's own colour the print hides, and how wide it is.
+    pattern_repeats : float
+        Across the texture.
+    hue_rad, saturation : float
+        How far all hues are turned, and what multiplies their saturation.
+    gain : (3,) float32
+        Multiplies the colour after that.
+
+    """
+
+    pattern: str
+    pattern_color: Float32
+    pattern_strength: float
+    pattern_width: float
+    pattern_repeats: float
+    hue_rad: float
+    saturation: float
+    gain: Float32
+
+
 @dataclass(frozen=True, eq=False)
 class Person:
     """
@@ -42,24 +77,28 @@ class Person:
         Such as 'train-000017'.
     betas : (B,) float32
         Of ``load_body_model()``.
-    skin, outfit, eyes, brows, lashes, teeth : str
+    skin, other_skin, outfit, eyes, brows, lashes, teeth : str
         Names of MakeHuman's assets.
     hair : str or None
         None for the bald.
+    other_skin_share : float
+        How much of the other skin is mixed in, in [0, 1].
     skin_gain : (3,) float32
         Multiplies the skin's sRGB colour.
     hair_color, brow_color : (3,) float32
         Mean sRGB colour, in [0, 1].
-    outfit_hue_rad, outfit_saturation : float
-        How far the outfit's hues are turned, and what multiplies their saturation.
-    outfit_gain : (3,) float32
-        Multiplies its colour after that.
+    teeth_gain : float
+        Multiplies the teeth's colour.
+    cloth : Cloth
+        Of the outfit.
 
     """
 
     name: str
     betas: Float32
     skin: str
+    other_skin: str
+    other_skin_share: float
     outfit: str
     eyes: str
     brows: str
@@ -69,9 +108,8 @@ class Person:
     skin_gain: Float32
     hair_color: Float32
     brow_color: Float32
-    outfit_hue_rad: float
-    outfit_saturation: float
-    outfit_gain: Float32
+    teeth_gain: float
+    cloth: Cloth
 
 
 def draw_person(assets: Path, split: str, index: int) -> Person:
@@ -104,31 +142,56 @@ def draw_person(assets: Path, split: str, index: int) -> Person:
     count = len(load_body_model().shape_basis)
     betas = np.clip(rng.normal(0, 0.8, count), -_MOST_SIGMAS, _MOST_SIGMAS).astype(np.float32)
     looks = _looks(betas)
-    skin = _pick(rng, _skins(assets, split), looks)
-    outfit = _pick(rng, _dressed(assets, 'clothes', split), looks)
-    hairs = _dressed(assets, 'hair', split)
-    hair = None if rng.random() < _BALD else hairs[rng.integers(len(hairs))]
-    unusual = rng.random() < 0.05
-    colors = np.array(_UNUSUAL_HAIR_COLORS if unusual else _HAIR_COLORS, np.float32) / 255
-    hair_color = np.clip(
-        colors[rng.integers(len(colors))] * rng.uniform(0.8, 1.25) * rng.uniform(0.94, 1.06, 3),
-        0.03, 0.85)
+    skins = _worn(assets, 'skins', split)
+    skin = _pick(rng, skins, looks)
+    hairs = _worn(assets, 'hair', split)
+    hair_color = _hair_color(rng, looks)
     return Person(
         name=f'{split}-{index:06d}',
         betas=betas,
         skin=skin,
-        outfit=outfit,
-        eyes=_any(rng, sorted(path.stem for path in (assets / 'eyes/materials').glob('*.png'))),
+        other_skin=_pick(rng, skins, looks),
+        other_skin_share=float(rng.uniform(0, 0.5)),
+        outfit=_pick(rng, _worn(assets, 'clothes', split), looks),
+        eyes=_eyes(rng, assets, looks),
         brows=_any(rng, _names(assets / 'eyebrows')),
         lashes=_any(rng, _names(assets / 'eyelashes')),
         teeth=_any(rng, _names(assets / 'teeth')),
-        hair=hair,
+        hair=None if rng.random() < _BALD else _any(rng, hairs),
         skin_gain=(rng.uniform(0.82, 1.08) * rng.uniform(0.95, 1.05, 3)).astype(np.float32),
         hair_color=hair_color.astype(np.float32),
         brow_color=(hair_color * rng.uniform(0.5, 0.9)).astype(np.float32),
-        outfit_hue_rad=float(rng.uniform(-np.pi, np.pi)),
-        outfit_saturation=float(rng.uniform(0.3, 1.5)),
-        outfit_gain=(rng.uniform(0.6, 1.5) * rng.uniform(0.85, 1.15, 3)).astype(np.float32),
+        teeth_gain=float(rng.uniform(0.85, 1.1)),
+        cloth=_cloth(rng),
+    )
+
+
+def _hair_color(rng: np.random.Generator, looks: dict[str, float]) -> Float32:
+    colors = np.array(_UNUSUAL_HAIR_COLORS if rng.random() < 0.05 else _HAIR_COLORS)
+    dark = np.exp(-3 * max(looks['african'], looks['asian'], 0) * colors.mean(1) / 100)
+    chosen = colors[rng.choice(len(colors), p=dark / dark.sum())] / 255
+    varied = chosen * rng.uniform(0.8, 1.25) * rng.uniform(0.94, 1.06, 3)
+    return np.clip(varied, 0.03, 0.85).astype(np.float32)
+
+
+def _eyes(rng: np.random.Generator, assets: Path, looks: dict[str, float]) -> str:
+    """Most people's eyes are brown, Caucasians' less often."""
+    names = sorted(path.stem for path in (assets / 'eyes/materials').glob('*.png'))
+    if rng.random() < 0.5 + 0.8 * max(looks['african'], looks['asian']):
+        names = [name for name in names if 'brown' in name]
+    return _any(rng, names)
+
+
+def _cloth(rng: np.random.Generator) -> Cloth:
+    return Cloth(
+        pattern='plain' if rng.random() < 0.55 else _any(rng, list(PATTERNS[1:])),
+        pattern_color=rng.uniform(0.05, 0.95, 3).astype(np.float32),
+        pattern_strength=float(rng.uniform(0.3, 1.0)),
+        pattern_width=float(rng.uniform(0.1, 0.7)),
+        pattern_repeats=float(np.exp(rng.uniform(np.log(6), np.log(60)))),
+        hue_rad=float(rng.uniform(-np.pi, np.pi)),
+        saturation=float(rng.uniform(0.3, 1.5)),
+        gain=(rng.uniform(0.6, 1.5) * rng.uniform(0.85, 1.15, 3)).astype(np.float32),
     )
 
 
@@ -152,21 +215,14 @@ def _pick(rng: np.random.Generator, names: list[str], looks: dict[str, float]) -
     return names[rng.choice(len(names), p=weights / weights.sum())]
 
 
-def _skins(assets: Path, split: str) -> list[str]:
-    return _split(assets, 'skins', split)
-
-
-def _dressed(assets: Path, kind: str, split: str) -> list[str]:
-    return _split(assets, kind, split)
-
-
-def _split(assets: Path, kind: str, split: str) -> list[str]:
-    """Return the assets with a texture that people of this split may wear."""
+def _worn(assets: Path, kind: str, split: str) -> list[str]:
+    """Return the assets that people of this split may wear."""
     folder = assets / kind
     names = [name for name in _names(folder)
-             if texture_file(folder / name) and not name.startswith(('shoes', 'fedora'))]
-    if kind == 'skins' and not set(HELD_OUT[kind]) < set(names):
-        raise ResourceError(f'the skins of {folder} are not those expected; --assets must be the '
+             if (texture_file(folder / name) or kind == 'clothes')
+             and not name.startswith(('shoes', 'fedora'))]
+    if not set(HELD_OUT[kind]) < set(names):
+        raise ResourceError(f'{folder} has not got the assets expected; --assets must be the '
                             "folder of MakeHuman's CC0 assets (doc/training.md)")
     return [name for name in names if (name in HELD_OUT[kind]) == (split == 'test')]
 

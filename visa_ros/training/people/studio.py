@@ -10,108 +10,20 @@ import numpy as np
 
 from visa_ros._optional import require
 from visa_ros.errors import ResourceError
-from visa_ros.training.people.assets import lightness, read_texture, texture_file
+from visa_ros.training.people import shaders
 from visa_ros.training.people.figure import Figure, Layer, dress
 from visa_ros.training.people.light import Light, sphere
+from visa_ros.training.people.looks import Look, draw_looks
 from visa_ros.training.people.person import Person
 from visa_ros.types import Camera, Float32, OperatorPose, UInt8
 
 _NEAR_M, _FAR_M = 0.1, 10.0
 _FINER = 2  # pictures are drawn at this many times the size and averaged
 _OPAQUE = 0.95
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
-# Lightness of hair varies by at most this share (a standard deviation): the textures of black
-# hair have highlights that would burn out in blond.
-_HAIR_CONTRAST = 0.35
-
 _SHADOW_PX = 1024
 _SHADOW_RADIUS_M = 0.85  # of what can cast shadows, about the chest
 _OCCLUSION_PX, _OCCLUSION_VIEWS = 256, 40
 _MOUTH_DEPTH_M = 0.02  # in which light falls to 1/e behind the front teeth
-
-_VERTEX = """
-in vec3 position; in vec3 normal; in vec2 uv; in float label; in float open;
-uniform mat4 clip; uniform float lift_m; uniform vec3 ambient[9];
-out vec3 v_position; out vec3 v_normal; out vec2 v_uv; out float v_open; flat out float v_label;
-out vec3 v_even; out vec3 v_odd;
-void main() {
-    v_position = position; v_normal = normal; v_uv = uv; v_open = open; v_label = label;
-    // The environment's light; its odd part changes its sign where the back is seen.
-    vec3 n = normal;
-    v_odd = open * (ambient[1] * n.x + ambient[2] * n.y + ambient[3] * n.z);
-    v_even = open * (ambient[0] + ambient[4] * n.x * n.y + ambient[5] * n.y * n.z
-        + ambient[6] * n.x * n.z + ambient[7] * (n.x * n.x - n.y * n.y)
-        + ambient[8] * (3.0 * n.z * n.z - 1.0));
-    gl_Position = clip * vec4(position * (1.0 - lift_m / position.z), 1);
-}
-"""
-
-_FRAGMENT = """
-in vec3 v_position; in vec3 v_normal; in vec2 v_uv; in float v_open; flat in float v_label;
-uniform sampler2D albedo; uniform vec2 alpha_range;
-vec4 texel() {
-    vec4 color = texture(albedo, v_uv);
-    if (TRANSPARENT && (color.a < alpha_range.x || color.a >= alpha_range.y)) discard;
-    if (!TRANSPARENT) color.a = 1.0;
-    return color;
-}
-float side() {
-    return dot(v_normal, v_position) > 0.0 ? -1.0 : 1.0;
-}
-"""
-
-# Lambert with a terminator that is softened per channel ("wrapped": light scatters in skin and
-# hair), Blinn-Phong with Schlick's Fresnel term, all in linear light (squared in place of
-# sRGB's curve: it is quicker by far); shadows by percentage
-# closer filtering (Reeves et al. 1987) on a Vogel disk.
-_PICTURE = """
-uniform mat3 tint; uniform vec3 tint_offset;
-in vec3 v_even; in vec3 v_odd;
-uniform vec3 key_direction; uniform vec3 key_color; uniform vec3 wrap;
-uniform float gloss; uniform float specular;
-uniform mat4 shadow_clip; uniform sampler2DShadow shadow; uniform float softness;
-out vec4 rgba;
-const vec2 disk[8] = vec2[8](vec2(0.250, 0.000), vec2(-0.319, 0.292), vec2(0.049, -0.557),
-    vec2(0.402, 0.525), vec2(-0.739, -0.131), vec2(0.700, -0.445),
-    vec2(-0.234, 0.870), vec2(-0.446, -0.859));
-float unshadowed(vec3 n) {
-    vec3 at = (shadow_clip * vec4(v_position + 0.004 * n, 1)).xyz * 0.5 + 0.5;
-    float turn = 6.28 * fract(52.98 * fract(dot(gl_FragCoord.xy, vec2(0.0671, 0.00584))));
-    mat2 spin = softness * mat2(cos(turn), sin(turn), -sin(turn), cos(turn));
-    float sum = 0.0;
-    for (int i = 0; i < 8; ++i)
-        sum += texture(shadow, at + vec3(spin * disk[i], -0.002));
-    return sum / 8.0;
-}
-void main() {
-    vec4 color = texel();
-    color.rgb = clamp(tint * color.rgb + tint_offset, 0.0, 1.0);
-    vec3 n = side() * normalize(v_normal), view = normalize(-v_position);
-    vec3 base = color.rgb * color.rgb, around = max(v_even + side() * v_odd, 0.0);
-    float cosine = dot(n, key_direction);
-    vec3 lit = max((vec3(cosine) + wrap) / (1.0 + wrap), 0.0);
-    vec3 middle = normalize(key_direction + view);
-    float grazing = 1.0 - max(dot(view, middle), 0.0), twice = grazing * grazing;
-    float shine = specular * (0.04 + 0.96 * twice * twice * grazing) * (gloss + 8.0) / 8.0
-        * pow(max(dot(n, middle), 0.0), gloss) * max(cosine, 0.0);
-    vec3 key = key_color * (cosine > -max(wrap.r, 0.01) ? unshadowed(n) : 0.0);
-    vec3 light = base * (around + key * lit * sqrt(v_open)) + key * shine;
-    light = min(light, 0.8) + max(light - 0.8, 0.0) / (1.0 + 2.0 * max(light - 0.8, 0.0));
-    rgba = vec4(sqrt(min(light, 1.0)) * color.a, color.a);
-}
-"""
-
-_SURFACE = """
-layout(location=0) out vec4 surface; layout(location=1) out float label;
-void main() {
-    texel();
-    surface = vec4(side() * normalize(v_normal), v_position.z);
-    label = v_label / 255.0;
-}
-"""
-
-_DEPTH = 'void main() { texel(); }'
-
 
 @dataclass(frozen=True, eq=False)
 class Shot:
@@ -207,13 +119,13 @@ class Studio:
         self._gl.blend_func = gl.ONE, gl.ONE_MINUS_SRC_ALPHA
         self._programs = {
             (name, transparent): self._program(code, transparent)
-            for name, code in (('picture', _PICTURE), ('surface', _SURFACE), ('depth', _DEPTH))
+            for name, code in (
+                ('picture', shaders.PICTURE), ('surface', shaders.SURFACE),
+                ('depth', shaders.DEPTH))
             for transparent in (False, True)}
-        self._white = self._gl.texture((1, 1), 4, b'\xff' * 4)
         self._shadow = self._gl.depth_texture((_SHADOW_PX, _SHADOW_PX))
         self._shadow.filter = gl.NEAREST, gl.NEAREST
         self._shadow_frame = self._gl.framebuffer(depth_attachment=self._shadow)
-        self._texture = lru_cache(maxsize=40)(self._load_texture)
         self._targets = lru_cache(maxsize=4)(self._make_targets)
         self._scene: _Scene | None = None
 
@@ -292,7 +204,8 @@ class Studio:
         if self._scene is not None:
             self._scene.release()
         figure = dress(person, self.assets)
-        scene = self._scene = _Scene(self._gl, person, figure, self._programs)
+        scene = self._scene = _Scene(self._gl, person, figure, draw_looks(person, self.assets),
+                                     self._programs)
         points = scene.move(OperatorPose.rest())[figure.corner_points]
         seen = np.zeros(len(points), np.float32)
         weight = np.zeros_like(seen)
@@ -332,61 +245,24 @@ class Studio:
 
     def _program(self, code: str, transparent: bool) -> Any:
         top = f'#version 330\n#define TRANSPARENT {str(transparent).lower()}\n'
-        return self._gl.program(top + _VERTEX, top + _FRAGMENT + code)
+        return self._gl.program(top + shaders.VERTEX, top + shaders.FRAGMENT + code)
 
     def _draw(self, scene: _Scene, layer: Layer, what: str,
               alpha_range: tuple[float, float]) -> None:
-        texture, tint, offset = self._look(scene.person, layer.name)
         material = _MATERIALS[layer.name]
         program = self._programs[what, material.transparent]
         if material.transparent or what == 'picture':
-            texture.use()
+            scene.textures[layer.name].use()
         if material.transparent:
             program['alpha_range'] = alpha_range
         program['lift_m'] = material.lift_m if what == 'picture' else 0.0
         if what == 'picture':
-            program['tint'].write(_bytes(tint.T))
-            program['tint_offset'].write(_bytes(offset))
+            program['tint'].write(_bytes(scene.looks[layer.name].tint.T))
+            program['tint_offset'].write(_bytes(scene.looks[layer.name].offset))
             program['wrap'] = material.wrap
             program['gloss'] = material.gloss
             program['specular'] = material.specular
         scene.draw(layer, what, material.transparent)
-
-    def _look(self, person: Person, layer: str) -> tuple[Any, Float32, Float32]:
-        """Return a layer's texture, and the affine map of its sRGB colours."""
-        same, none = np.eye(3, dtype=np.float32), np.zeros(3, np.float32)
-        if layer == 'skin':
-            texture, _ = self._texture(f'skins/{person.skin}')
-            return texture, np.diag(person.skin_gain), none
-        if layer == 'mouth':
-            return self._white, 0 * same, np.array([0.62, 0.3, 0.29]) * person.skin_gain ** 0.5
-        if layer == 'teeth':
-            return self._texture(f'teeth/{person.teeth}')[0], same, none
-        if layer == 'eyes':
-            return self._texture(f'eyes/materials/{person.eyes}.png')[0], same, none
-        if layer == 'outfit':
-            texture, _ = self._texture(f'clothes/{person.outfit}')
-            return texture, person.outfit_gain[:, None] * _hue_turned(
-                person.outfit_hue_rad, person.outfit_saturation), none
-        if layer == 'lashes':
-            return self._texture(f'eyelashes/{person.lashes}')[0], same, none
-        folder, color = (('eyebrows', person.brows), person.brow_color) if layer == 'brows' else (
-            ('hair', person.hair), person.hair_color)
-        texture, (mean, spread) = self._texture('/'.join(folder))
-        # Lightness varies about the wanted colour as it does about the texture's own.
-        mean = max(mean, 1e-3)
-        contrast = _HAIR_CONTRAST * mean / max(spread, _HAIR_CONTRAST * mean)
-        return texture, contrast * np.outer(color, _LUMA) / mean, (1 - contrast) * color
-
-    def _load_texture(self, name: str) -> tuple[Any, tuple[float, float]]:
-        path = self.assets / name
-        file = texture_file(path) if path.is_dir() else path
-        if file is None:
-            raise ResourceError(f'{path} has no texture')
-        rgba = read_texture(file)
-        texture = self._gl.texture(rgba.shape[1::-1], 4, rgba)
-        texture.build_mipmaps()
-        return texture, lightness(rgba)
 
     def _make_targets(self, width: int, height: int) -> _Targets:
         return _Targets(self._gl, width, height)
@@ -395,8 +271,13 @@ class Studio:
 class _Scene:
     """A person's figure on the graphics side."""
 
-    def __init__(self, gl: Any, person: Person, figure: Figure, programs: dict) -> None:
-        self.person, self.figure = person, figure
+    def __init__(self, gl: Any, person: Person, figure: Figure, looks: dict[str, Look],
+                 programs: dict[tuple[str, bool], Any]) -> None:
+        self.person, self.figure, self.looks = person, figure, looks
+        self.textures = {}
+        for name, look in looks.items():
+            self.textures[name] = gl.texture(look.texture.shape[1::-1], 4, look.texture)
+            self.textures[name].build_mipmaps()
         count = len(figure.corner_points)
         fixed = np.column_stack([figure.uvs, figure.labels.astype(np.float32)])
         self._fixed = gl.buffer(_bytes(fixed))
@@ -423,7 +304,7 @@ class _Scene:
             self._faces.write(faces[order].astype('i4').tobytes(), offset=12 * own.start)
         return points
 
-    def set_open(self, open_: Float32) -> None:
+    def set_open(self, open_: np.ndarray) -> None:
         """Take the share of the environment that reaches each corner."""
         self._open.write(_bytes(open_))
 
@@ -431,8 +312,8 @@ class _Scene:
         self._arrays[what, transparent].render(vertices=3 * layer.count, first=3 * layer.first)
 
     def release(self) -> None:
-        for thing in (*self._arrays.values(), self._fixed, self._open, self._moving,
-                      self._faces):
+        for thing in (*self.textures.values(), *self._arrays.values(), self._fixed, self._open,
+                      self._moving, self._faces):
             thing.release()
 
 
@@ -453,12 +334,13 @@ class _Targets:
         """Read back what was drawn."""
         self._rgba.build_mipmaps(max_level=1)
         width, height = self._size
-        rgba = np.frombuffer(self._rgba.read(level=1), np.uint8).reshape(height, width, 4)[::-1]
-        rgba = rgba.astype(np.float32) / 255
+        data = np.frombuffer(self._rgba.read(level=1), np.uint8).reshape(height, width, 4)[::-1]
+        rgba = data.astype(np.float32) / 255
         surface = self._read(self.surface, 4, 0, np.float32)
         labels = self._read(self.surface, 1, 1, np.uint8)[..., 0]
-        behind = np.asarray(background)
-        behind = behind / np.float32(255) if behind.dtype == np.uint8 else behind
+        behind = np.asarray(background, np.float32)
+        if background.dtype == np.uint8:
+            behind = behind / 255
         rgb = rgba[..., :3] + (1 - rgba[..., 3:]) * behind
         return Shot(
             np.clip(np.rint(255 * rgb), 0, 255).astype(np.uint8),
@@ -472,15 +354,6 @@ class _Targets:
         return np.frombuffer(data, kind).reshape(height, width, channels)[::-1]
 
 
-def _hue_turned(angle_rad: float, saturation: float) -> Float32:
-    """Return the matrix that turns colours about the grey axis and scales their distance to it."""
-    from scipy.spatial.transform import Rotation
-
-    grey = np.full((3, 3), 1 / 3)
-    turn = Rotation.from_rotvec(np.full(3, angle_rad / np.sqrt(3))).as_matrix()
-    return (grey + saturation * (turn @ (np.eye(3) - grey))).astype(np.float32)
-
-
 def _clip(camera: Camera) -> np.ndarray:
     """Return OpenGL's 4x4 clip matrix for a pinhole camera with optical axes."""
     K, width, height = camera.K, camera.width, camera.height
@@ -492,7 +365,7 @@ def _clip(camera: Camera) -> np.ndarray:
         [0, 0, 1, 0]])
 
 
-def _openness(figure: Figure, points: Float32, seen: Float32) -> Float32:
+def _openness(figure: Figure, points: Float32, seen: np.ndarray) -> np.ndarray:
     """Return how much of the environment's light reaches each corner, from what was seen."""
     out = np.ones_like(seen)
     for layer in figure.layers:

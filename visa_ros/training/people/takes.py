@@ -55,7 +55,7 @@ def draw_setting(rng: np.random.Generator) -> Setting:
     """Draw lens, light and framing as of a webcam or a portrait photo, 512 px square."""
     focal_px = PORTRAIT_PX * np.exp(rng.uniform(np.log(0.95), np.log(2.3)))
     camera = Camera.from_focal(focal_px, PORTRAIT_PX, PORTRAIT_PX)
-    head_px = PORTRAIT_PX * rng.uniform(0.2, 0.34)
+    head_px = PORTRAIT_PX * rng.uniform(0.2, 0.4)
     depth_m = focal_px * _HEAD_M / head_px
     across = rng.normal(0, 0.04)
     neck_row = 0.33 + rng.normal(0, 0.04) + 0.65 * head_px / PORTRAIT_PX
