@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -133,7 +133,22 @@ class Attributes(NamedTuple):
 
 
 class ImageEncoder(nn.Module):
-    """A small U-Net: (7, 128, 128) to fine (32, 32, 32) and coarse (width, 8, 8) features."""
+    """
+    A small U-Net: (7, 128, 128) to fine (32, 32, 32) and coarse (width, 8, 8) features.
+
+    Another encoder (DINOv2, a video VAE's pyramid) takes the same image and needs the same
+    attributes and results, of any size.
+
+    Attributes
+    ----------
+    channels : int
+        Of the fine features, which are gathered at each Gaussian's pixel.
+    cells : int
+        How many coarse features there are, which the surface attends to.
+
+    """
+
+    channels, cells = _FINE, (IMAGE_PX >> _COARSE) ** 2
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -200,25 +215,29 @@ class AvatarNetwork(nn.Module):
     config : NetworkConfig
     places : (K, 3) float32 tensor, optional
         The tokens' places on the rest body [m]; loaded with the weights otherwise.
+    encoder : nn.Module, optional
+        Of the portrait, see ``ImageEncoder``.
 
     """
 
-    def __init__(self, config: NetworkConfig, places: Tensor | None = None) -> None:
+    def __init__(self, config: NetworkConfig, places: Tensor | None = None,
+                 encoder: nn.Module | None = None) -> None:
         super().__init__()
         self.config = config
         width = config.width
         self.places: Tensor
         self.register_buffer('places', torch.zeros(config.tokens, 3) if places is None else places)
-        self.encoder = ImageEncoder(width)
+        images: Any = encoder or ImageEncoder(width)
+        self.encoder, fine = images, images.channels
         self.token_embedding = nn.Parameter(0.02 * torch.randn(config.tokens, width))
         self.vertex_embedding = nn.Parameter(0.1 * torch.randn(config.vertices, config.embedding))
-        self.image_place = nn.Parameter(0.02 * torch.randn((IMAGE_PX >> _COARSE) ** 2, width))
-        self.gather = nn.Linear(_FINE + 3 + 2 + 3, width)
+        self.image_place = nn.Parameter(0.02 * torch.randn(images.cells, width))
+        self.gather = nn.Linear(fine + 3 + 2 + 3, width)
         self.blocks = nn.ModuleList(Block(width, config.heads) for _ in range(config.blocks))
         self.norm = nn.LayerNorm(width)
         self.palette_q, self.palette_k = nn.Linear(width, width), nn.Linear(width, width)
         self.to_point = nn.Linear(width, _POINT)
-        self.point = nn.Linear(_FINE + config.embedding + 3 + 1 + 10 + 3 * _PALETTE, _POINT)
+        self.point = nn.Linear(fine + config.embedding + 3 + 1 + 10 + 3 * _PALETTE, _POINT)
         self.hidden = nn.Linear(_POINT, _POINT)
         self.sizes = (3, 1, 3, 3, 1, _PALETTE + 1, 3, FEATURES)
         self.out = nn.Linear(_POINT, sum(self.sizes))
@@ -262,7 +281,7 @@ class AvatarNetwork(nn.Module):
         tokens = self.gather(torch.cat([mean, share, (seen > 0).float(), self.places], 1))
         if self.config.surface_embedding:
             tokens = tokens + self.token_embedding
-        return tokens, mean[:, _FINE:], seen[:, 0]
+        return tokens, mean[:, -3:], seen[:, 0]
 
     def _palette(self, tokens: Tensor, colors: Tensor, seen: Tensor) -> Tensor:
         """Return for each token (K, P, 3) colours picked among those that are seen."""
@@ -305,9 +324,9 @@ def save_network(network: AvatarNetwork, path: Path, about: Mapping[str, str]) -
 
 
 @cache
-def load_network(path: Path = WEIGHTS) -> AvatarNetwork:
+def load_network(path: Path = WEIGHTS, encoder: nn.Module | None = None) -> AvatarNetwork:
     """
-    Read a network, ready to be asked.
+    Read a network, ready to be asked; with its own encoder if it was trained with one.
 
     Raises
     ------
@@ -319,7 +338,7 @@ def load_network(path: Path = WEIGHTS) -> AvatarNetwork:
         with safe_open(path, 'pt') as file:
             config = NetworkConfig(**json.loads((file.metadata() or {})['config']))
             tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
-        network = AvatarNetwork(config)
+        network = AvatarNetwork(config, encoder=encoder)
         network.load_state_dict(tensors)
     except (OSError, SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
         raise ResourceError(f'{path} does not hold the avatar network ({error}); install the '

@@ -70,10 +70,10 @@ def prepare(take: Path, out: Path) -> None:
         data = dict(file)
     model = load_body_model()
     # Bound at the size that it is compared at, in a quarter of the time.
-    rgb, alpha = (cv2.resize(data[f'portrait_{name}'], (VIEW_PX, VIEW_PX),
-                             interpolation=cv2.INTER_AREA).astype(np.uint8)
-                  for name in ('rgb', 'alpha'))
-    alpha = (alpha / 255).astype(np.float32)
+    rgb, coverage = (cv2.resize(data[f'portrait_{name}'], (VIEW_PX, VIEW_PX),
+                                interpolation=cv2.INTER_AREA).astype(np.uint8)
+                     for name in ('rgb', 'alpha'))
+    alpha = (coverage / 255).astype(np.float32)
     camera = Camera(data['view_K'], VIEW_PX, VIEW_PX)
     fit = BodyFit(data['betas'], _pose(data, 'portrait'), 0.0, 0.0)
     body = posed_body(model, fit)
