@@ -7,7 +7,8 @@ from pathlib import Path
 from visa_ros.errors import VisaError
 
 # Each is a module of this folder with add_arguments(parser) and run(arguments) -> Report.
-MEASUREMENTS = ('capture', 'display', 'latency', 'reconstruction', 'rendering', 'wire')
+MEASUREMENTS = ('avatars', 'capture', 'display', 'latency', 'reconstruction', 'rendering',
+                'wire')
 
 
 def main() -> None:

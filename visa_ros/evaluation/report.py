@@ -51,12 +51,15 @@ class Report:
         The table; the keys of the first row are its columns.
     notes : list of str
         What a reader must know to trust the figures.
+    values : list of dict
+        What the table was made of, for the JSON file alone.
 
     """
 
     title: str
     rows: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    values: list[dict[str, Any]] = field(default_factory=list)
 
     def print(self) -> None:
         """Print the table to the terminal."""
@@ -77,11 +80,12 @@ class Report:
             console.print(f'- {note}')
 
     def write(self, path: Path) -> None:
-        """Write title, rows, notes, machine and time as JSON."""
+        """Write all that there is, machine and time as JSON."""
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps({
             'title': self.title, 'measured_at': datetime.now(UTC).isoformat(timespec='seconds'),
-            'machine': machine(), 'rows': self.rows, 'notes': self.notes}, indent=1) + '\n')
+            'machine': machine(), 'rows': self.rows, 'notes': self.notes,
+            **({'values': self.values} if self.values else {})}, indent=1) + '\n')
 
 
 def _cell(value: Any) -> str:

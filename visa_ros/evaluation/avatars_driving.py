@@ -1,0 +1,64 @@
+"""A person's motion as the motion of an avatar whose body is not quite that person's."""
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from visa_ros.body.kinematics import LEVELS, joint_transforms, posed_joints
+from visa_ros.body.model import load_body_model
+from visa_ros.conventions import JOINT_INDEX, JOINT_PARENTS
+from visa_ros.types import Float32, GaussianAvatar, OperatorPose
+
+
+def driven(avatar: GaussianAvatar, betas: Float32, portrait: OperatorPose, target: OperatorPose,
+           target_betas: Float32 | None = None) -> OperatorPose:
+    """
+    Return the avatar's pose when the person goes from the portrait's pose to another.
+
+    What counts is the change: each bone turns in the camera's axes as the person's does, the neck
+    moves as the person's does (the pelvis is seldom in the portrait, so the avatar's is a guess),
+    blendshapes grow as the person's do.  An avatar whose portrait pose was fitted well is shown
+    exactly in the target's; an error of the fit stays as large as it was.  Were the target's own
+    angles set instead, whatever fit and truth split differently between spine, neck and pelvis
+    would be added to it.
+
+    Parameters
+    ----------
+    avatar : GaussianAvatar
+    betas : (B,) float32
+        The person's.
+    portrait, target : OperatorPose
+        The person's, in the camera's frame.
+    target_betas : (B,) float32, optional
+        The person's at the target, where it was measured a second time.
+
+    """
+    own = avatar.portrait_pose
+    turn = (_turns(target.joint_rotations) @ _turns(portrait.joint_rotations).swapaxes(1, 2)
+            @ _turns(own.joint_rotations))
+    local = turn.copy()
+    local[1:] = turn[list(JOINT_PARENTS[1:])].swapaxes(1, 2) @ turn[1:]
+    moved = replace(
+        own, joint_rotations=Rotation.from_matrix(local).as_rotvec().astype(np.float32),
+        blendshapes=np.clip(own.blendshapes + target.blendshapes - portrait.blendshapes, 0, 1))
+    goal = (_neck(own, avatar.betas) + _neck(target, betas if target_betas is None else
+                                             target_betas) - _neck(portrait, betas))
+    return replace(moved, translation=(
+        own.translation + goal - _neck(moved, avatar.betas)).astype(np.float32))
+
+
+def _turns(joint_rotations: Float32) -> np.ndarray:
+    """Return what turns each joint's axes into the camera's, (55, 3, 3)."""
+    turn = Rotation.from_rotvec(joint_rotations).as_matrix()
+    for own, parents in LEVELS:
+        turn[own] = turn[parents] @ turn[own]
+    return turn
+
+
+def _neck(pose: OperatorPose, betas: Float32) -> Float32:
+    model = load_body_model()
+    _, joints = model.shaped(betas)
+    return posed_joints(joint_transforms(
+        model, joints, pose.joint_rotations, pose.translation), joints)[JOINT_INDEX['neck']]
