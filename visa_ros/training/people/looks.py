@@ -58,7 +58,7 @@ def draw_looks(person: Person, assets: Path) -> dict[str, Look]:
         'mouth': Look(white, 0 * same, _MOUTH * person.skin_gain ** 0.5),
         'teeth': Look(_of(assets / 'teeth' / person.teeth), same * person.teeth_gain, none),
         'outfit': _outfit(person.cloth, assets / 'clothes' / person.outfit),
-        'eyes': Look(eyes, same, none),
+        'eyes': Look(eyes, 0.85 * same, none),
         'brows': _colored(_of(assets / 'eyebrows' / person.brows), person.brow_color),
         'lashes': Look(_of(assets / 'eyelashes' / person.lashes), same, none),
     }

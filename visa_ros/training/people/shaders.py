@@ -42,17 +42,16 @@ uniform vec3 key_direction; uniform vec3 key_color; uniform vec3 wrap;
 uniform float gloss; uniform float specular;
 uniform mat4 shadow_clip; uniform sampler2DShadow shadow; uniform float softness;
 out vec4 rgba;
-const vec2 disk[8] = vec2[8](vec2(0.250, 0.000), vec2(-0.319, 0.292), vec2(0.049, -0.557),
-    vec2(0.402, 0.525), vec2(-0.739, -0.131), vec2(0.700, -0.445),
-    vec2(-0.234, 0.870), vec2(-0.446, -0.859));
+const vec2 disk[4] = vec2[4](vec2(0.354, 0.000), vec2(-0.452, 0.414),
+    vec2(0.069, -0.788), vec2(0.569, 0.742));
 float unshadowed(vec3 n) {
     vec3 at = (shadow_clip * vec4(v_position + 0.004 * n, 1)).xyz * 0.5 + 0.5;
     float turn = 6.28 * fract(52.98 * fract(dot(gl_FragCoord.xy, vec2(0.0671, 0.00584))));
     mat2 spin = softness * mat2(cos(turn), sin(turn), -sin(turn), cos(turn));
     float sum = 0.0;
-    for (int i = 0; i < 8; ++i)
+    for (int i = 0; i < 4; ++i)
         sum += texture(shadow, at + vec3(spin * disk[i], -0.002));
-    return sum / 8.0;
+    return sum / 4.0;
 }
 void main() {
     vec4 color = texel();

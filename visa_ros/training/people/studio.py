@@ -338,9 +338,9 @@ class _Targets:
         rgba = data.astype(np.float32) / 255
         surface = self._read(self.surface, 4, 0, np.float32)
         labels = self._read(self.surface, 1, 1, np.uint8)[..., 0]
-        behind = np.asarray(background, np.float32)
+        behind = background.astype(np.float32)
         if background.dtype == np.uint8:
-            behind = behind / 255
+            behind /= 255
         rgb = rgba[..., :3] + (1 - rgba[..., 3:]) * behind
         return Shot(
             np.clip(np.rint(255 * rgb), 0, 255).astype(np.uint8),

@@ -18,7 +18,7 @@ PORTRAIT_PX, VIEW_PX = 512, 256
 # Behind the views, so that whoever reads them can take it off again: rgb - grey * (1 - alpha).
 VIEW_BACKGROUND = np.full(3, 128 / 255, np.float32)
 _HEAD_M = 0.24
-_KINDS, _KIND_SHARES = ('captured', 'talking', 'raised', 'front'), (0.3, 0.4, 0.15, 0.15)
+KINDS, _KIND_SHARES = ('captured', 'talking', 'raised', 'front'), (0.3, 0.4, 0.15, 0.15)
 
 # Fixed poses of the benchmark: joint rotations in degrees (x nods, y turns, z tilts),
 # blendshapes, and the degrees that the whole person turns.
@@ -107,7 +107,7 @@ def take(studio: Studio, split: str, index: int, views: int) -> dict[str, np.nda
 
 def _draw_view(rng: np.random.Generator, split: str, person: Person,
                setting: Setting) -> OperatorPose:
-    motion: Motion = draw_motion(rng, split, rng.choice(_KINDS, p=_KIND_SHARES))
+    motion: Motion = draw_motion(rng, split, rng.choice(KINDS, p=_KIND_SHARES))
     yaw = rng.uniform(-180, 180) if rng.random() < 0.1 else np.clip(rng.normal(0, 30), -60, 60)
     shift = rng.normal(0, 0.03, 3) * setting.neck_m[2]
     return placed(motion, person.betas, facing(yaw, *rng.normal(0, (5, 3))),
