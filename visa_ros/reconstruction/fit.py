@@ -17,6 +17,9 @@ from visa_ros.types import Camera, Float32, OperatorPose
 # sensor is 1.4, the usual portrait lens of 85 mm is 2.4; phones and webcams are near 0.9.
 FOCAL_RATIO = 1.6
 
+# MediaPipe sees shoulders above their joints and hips below: by that share of the way from spine3
+# to neck, from photographs of synthetic people whose joints are known.
+_RAISED = {'left_shoulder': 0.11, 'right_shoulder': 0.11, 'left_hip': -0.19, 'right_hip': -0.19}
 # MediaPipe pose landmark of each joint that it sees.
 _POSE_JOINTS = {
     'left_shoulder': 11, 'right_shoulder': 12, 'left_elbow': 13, 'right_elbow': 14,
@@ -141,10 +144,11 @@ class _Problem:
 
         self._body = BodyPoints(model, model.face_landmarks)
         self._face_points = len(model.face_landmarks.weights)
-        joints, targets, weights, sigmas = self._seen_joints()
+        joints, targets, weights, sigmas, raised = self._seen_joints()
         self._seen = np.concatenate([np.arange(self._face_points),
                                      self._face_points + np.array(joints)])
         self._targets = np.concatenate([face, targets])
+        self._raised = np.concatenate([np.zeros(self._face_points), raised]).astype(np.float32)
         self._weight = np.concatenate([model.face_landmarks.weights, weights])
         self._sigma_px = face_px * np.concatenate([
             np.full(self._face_points, _FACE_SIGMA), sigmas])
@@ -153,18 +157,19 @@ class _Problem:
 
     # --- what is seen
 
-    def _seen_joints(self) -> tuple[list[int], Float32, Float32, list[float]]:
+    def _seen_joints(self) -> tuple[list[int], Float32, Float32, np.ndarray, Float32]:
+        """Return joints, their pixels, weights, standard deviations, and ``_RAISED``."""
         seen, found = self._landmarks, []
         for joint, landmark in _POSE_JOINTS.items():
             hips = 0.3 if 'hip' in joint else 1.0  # under clothes and seldom in the picture
             found.append((joint, seen.pose[landmark], hips * seen.visibility[landmark],
-                          _JOINT_SIGMA_PX))
+                          _JOINT_SIGMA_PX, _RAISED.get(joint, 0)))
         for side, hand in self._hands():
-            found += [(f'{side}_{joint}', hand.image[landmark], hand.score, _HAND_SIGMA)
+            found += [(f'{side}_{joint}', hand.image[landmark], hand.score, _HAND_SIGMA, 0)
                       for joint, landmark in _HAND_JOINTS.items()]
-        names, targets, weights, sigmas = zip(*found, strict=True)
+        names, targets, weights, sigmas, raised = zip(*found, strict=True)
         return ([JOINT_INDEX[name] for name in names], np.array(targets, np.float32),
-                np.array(weights, np.float32), list(sigmas))
+                np.array(weights, np.float32), np.array(sigmas), np.array(raised, np.float32))
 
     def _hands(self) -> list[tuple[str, HandLandmarks]]:
         return [(side, hand) for side, hand in (
@@ -249,6 +254,14 @@ class _Problem:
 
     # --- cost
 
+    def _landmark_places(self, points: np.ndarray) -> np.ndarray:
+        """Return what the landmarks see of the body's (P, ...) points, or of their derivatives."""
+        spine3, neck = (points[self._face_points + JOINT_INDEX[name]]
+                        for name in ('spine3', 'neck'))
+        up = (neck - spine3)[None]
+        raised = self._raised.reshape(-1, *[1] * (points.ndim - 1))
+        return points[self._seen] + raised * up
+
     def linearize(self, unknowns: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
         """
         Return the cost, half its gradient, and the Gauss-Newton approximation of half its Hessian.
@@ -260,7 +273,7 @@ class _Problem:
         points, by = self._body(*self._parameters(unknowns))
         by = by[..., self._unknown] * self._sigma.astype(np.float32)
 
-        seen, by_seen = points[self._seen], by[self._seen]
+        seen, by_seen = self._landmark_places(points), self._landmark_places(by)
         depth = seen[:, 2:]
         scale = self._focal / depth / self._sigma_px[:, None]
         error = (seen[:, :2] / depth * self._focal + self._center - self._targets
@@ -291,7 +304,7 @@ class _Problem:
         """Return the fit and how far it is from the landmarks."""
         betas, blendshapes, rotations, translation = self._parameters(unknowns)
         points, _ = self._body(betas, blendshapes, rotations, translation)
-        seen = points[self._seen]
+        seen = self._landmark_places(points)
         pixels = seen[:, :2] / seen[:, 2:] * self._focal + self._center
         distance = np.linalg.norm(pixels - self._targets, axis=1)
         face, joints = np.split(np.stack([distance, self._weight + 1e-9]), [self._face_points], 1)
