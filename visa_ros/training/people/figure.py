@@ -167,7 +167,7 @@ class _Builder:
 
     def add(self, mesh: _Mesh, layers: list[tuple[str, np.ndarray, str | None]]) -> None:
         """Take some of a mesh's triangles as layers, with the points' labels or their own."""
-        below = np.isin(np.asarray(mesh.skin.argmax(1)).ravel(), _NEVER_SEEN)
+        below = np.isin(mesh.skin.toarray().argmax(1), _NEVER_SEEN)
         for name, chosen, label in layers:
             wanted = chosen & ~below[mesh.faces].all(1)
             faces, uv_faces = mesh.faces[wanted], mesh.uv_faces[wanted]
@@ -221,7 +221,7 @@ def _garment_mesh(name: str, garment: Garment, shaped: Float32) -> _Mesh:
         moves[np.abs(moves) < 2e-5] = 0
         expressions = sparse.csr_matrix(moves.reshape(len(moves), -1).T)
     parts = np.array([LABELS.index('torso'), *_PART_LABELS[1:]], np.uint8)
-    labels = parts[_joint_parts()[np.asarray(skin.argmax(1)).ravel()]]
+    labels = parts[_joint_parts()[skin.toarray().argmax(1)]]
     return _Mesh(garment.on(shaped), skin, expressions, garment.faces, garment.uvs,
                  garment.uv_faces, labels)
 
@@ -236,7 +236,7 @@ def _joint_parts() -> UInt8:
 
 def _heaviest(skin: sparse.csr_matrix, count: int = 4) -> sparse.csr_matrix:
     """Keep each row's largest weights, made to sum to 1."""
-    dense = np.asarray(skin.todense())
+    dense = skin.toarray()
     dense[dense < np.sort(dense, 1)[:, -count, None]] = 0
     return sparse.csr_matrix(dense / dense.sum(1, keepdims=True))
 

@@ -32,12 +32,15 @@ class Look:
         First row at v = 0.
     tint : (3, 3) float32
     offset : (3,) float32
+    is_file : bool
+        The texture is an asset's as it is, so that others may have the very same array.
 
     """
 
     texture: UInt8
     tint: Float32
     offset: Float32
+    is_file: bool = True
 
 
 def draw_looks(person: Person, assets: Path) -> dict[str, Look]:
@@ -54,8 +57,9 @@ def draw_looks(person: Person, assets: Path) -> dict[str, Look]:
     white = np.full((1, 1, 4), 255, np.uint8)
     eyes = _read(assets / 'eyes/materials' / f'{person.eyes}.png')
     looks = {
-        'skin': Look(_skin(person, assets), np.diag(person.skin_gain), none),
-        'mouth': Look(white, 0 * same, _MOUTH * person.skin_gain ** 0.5),
+        'skin': Look(_skin(person, assets), np.diag(person.skin_gain), none,
+                     is_file=False),
+        'mouth': Look(white, 0 * same, _MOUTH * person.skin_gain ** 0.5, is_file=False),
         'teeth': Look(_of(assets / 'teeth' / person.teeth), same * person.teeth_gain, none),
         'outfit': _outfit(person.cloth, assets / 'clothes' / person.outfit),
         'eyes': Look(eyes, 0.85 * same, none),
@@ -83,7 +87,7 @@ def _outfit(cloth: Cloth, folder: Path) -> Look:
         printed = texture[..., :3] * (1 - cover) + 255 * cloth.pattern_color * cover
         texture = np.concatenate([printed.astype(np.uint8), texture[..., 3:]], 2)
     tint = cloth.gain[:, None] * _hue_turned(cloth.hue_rad, cloth.saturation)
-    return Look(texture, tint.astype(np.float32), np.zeros(3, np.float32))
+    return Look(texture, tint.astype(np.float32), np.zeros(3, np.float32), is_file=False)
 
 
 def _pattern(cloth: Cloth, size_px: int) -> Float32:

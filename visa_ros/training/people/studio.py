@@ -126,7 +126,8 @@ class Studio:
         self._shadow = self._gl.depth_texture((_SHADOW_PX, _SHADOW_PX))
         self._shadow.filter = gl.NEAREST, gl.NEAREST
         self._shadow_frame = self._gl.framebuffer(depth_attachment=self._shadow)
-        self._targets = lru_cache(maxsize=4)(self._make_targets)
+        self._targets = lru_cache(maxsize=4)(lambda *size: _Targets(self._gl, *size))
+        self._files: dict[int, tuple[UInt8, Any]] = {}
         self._scene: _Scene | None = None
 
     def shoot(self, person: Person, pose: OperatorPose, light: Light,
@@ -204,8 +205,10 @@ class Studio:
         if self._scene is not None:
             self._scene.release()
         figure = dress(person, self.assets)
-        scene = self._scene = _Scene(self._gl, person, figure, draw_looks(person, self.assets),
-                                     self._programs)
+        looks = draw_looks(person, self.assets)
+        textures = {name: self._texture(look) for name, look in looks.items()}
+        scene = self._scene = _Scene(
+            self._gl, person, figure, looks, textures, self._programs)
         points = scene.move(OperatorPose.rest())[figure.corner_points]
         seen = np.zeros(len(points), np.float32)
         weight = np.zeros_like(seen)
@@ -264,20 +267,24 @@ class Studio:
             program['specular'] = material.specular
         scene.draw(layer, what, material.transparent)
 
-    def _make_targets(self, width: int, height: int) -> _Targets:
-        return _Targets(self._gl, width, height)
+    def _texture(self, look: Look) -> Any:
+        """Bring a texture to the graphics side; those that others may have stay there."""
+        if id(look.texture) in self._files:
+            return self._files[id(look.texture)][1]
+        texture = self._gl.texture(look.texture.shape[1::-1], 4, look.texture)
+        texture.build_mipmaps()
+        if look.is_file:
+            self._files[id(look.texture)] = look.texture, texture
+        return texture
 
 
 class _Scene:
     """A person's figure on the graphics side."""
 
     def __init__(self, gl: Any, person: Person, figure: Figure, looks: dict[str, Look],
-                 programs: dict[tuple[str, bool], Any]) -> None:
+                 textures: dict[str, Any], programs: dict[tuple[str, bool], Any]) -> None:
         self.person, self.figure, self.looks = person, figure, looks
-        self.textures = {}
-        for name, look in looks.items():
-            self.textures[name] = gl.texture(look.texture.shape[1::-1], 4, look.texture)
-            self.textures[name].build_mipmaps()
+        self.textures = textures
         count = len(figure.corner_points)
         fixed = np.column_stack([figure.uvs, figure.labels.astype(np.float32)])
         self._fixed = gl.buffer(_bytes(fixed))
@@ -312,8 +319,10 @@ class _Scene:
         self._arrays[what, transparent].render(vertices=3 * layer.count, first=3 * layer.first)
 
     def release(self) -> None:
-        for thing in (*self.textures.values(), *self._arrays.values(), self._fixed, self._open,
-                      self._moving, self._faces):
+        own = (texture for name, texture in self.textures.items()
+               if not self.looks[name].is_file)
+        for thing in (*own, *self._arrays.values(), self._fixed, self._open, self._moving,
+                      self._faces):
             thing.release()
 
 
@@ -332,10 +341,11 @@ class _Targets:
 
     def shot(self, background: UInt8 | Float32, camera: Camera, pose: OperatorPose) -> Shot:
         """Read back what was drawn."""
-        self._rgba.build_mipmaps(max_level=1)
-        width, height = self._size
-        data = np.frombuffer(self._rgba.read(level=1), np.uint8).reshape(height, width, 4)[::-1]
-        rgba = data.astype(np.float32) / 255
+        cv2 = require('cv2')
+        finer = np.frombuffer(self._rgba.read(), np.uint8).reshape(
+            _FINER * self._size[1], _FINER * self._size[0], 4)
+        rgba = cv2.resize(finer, self._size, interpolation=cv2.INTER_AREA)[::-1].astype(
+            np.float32) / 255
         surface = self._read(self.surface, 4, 0, np.float32)
         labels = self._read(self.surface, 1, 1, np.uint8)[..., 0]
         behind = background.astype(np.float32)
