@@ -16,7 +16,7 @@ from visa_ros.capture.source import read_video
 from visa_ros.errors import PortraitError
 from visa_ros.evaluation.metrics import FACE_CORNERS, Mask
 from visa_ros.reconstruction.fit import FOCAL_RATIO, BodyFit, fit_body
-from visa_ros.reconstruction.matte import foreground, matte
+from visa_ros.reconstruction.matte import foreground, matte, solid
 from visa_ros.reconstruction.portrait import find_person
 from visa_ros.reconstruction.reconstruct import posed_body
 from visa_ros.reconstruction.zbuffer import project
@@ -46,13 +46,9 @@ _SAMPLES = 300_000      # points on a figure's surface
 _HIDDEN_M = 0.01        # behind what the portrait shows
 _GRAZING = 0.1          # cosine to the line of sight below which a surface is not seen
 
-# Clip: frame of the portrait, of how many later frames, how far apart, and the part that is used.
-CLIPS = {
-    'cap12': (0, 10, 50, np.s_[:, :]),
-    'cap13': (0, 10, 50, np.s_[:, :]),
-    'franck': (0, 10, 100, np.s_[:, :]),
-    'party': (300, 10, 12, np.s_[60:560, 580:1080]),
-}
+# The clips of one person who is free of hands and things, and how far apart the frames are.
+CLIPS = {'cap12': 50, 'cap13': 50, 'franck': 100}
+_FRAMES = 10  # that are compared, after the portrait's
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,8 +69,8 @@ class View:
     alpha : (H, W) float32
         In [0, 1].
     regions : dict of str to (H, W) bool
-        Parts of the person; names that begin with 'hidden' are those that the portrait does not
-        show.
+        Parts of the person: ``PARTS``, and beginning with 'hidden' what the portrait does not show
+        of them; in clips only 'inside', two pixels within the outline.
     face : (5, 2) float32
         Pixels of ``FACE_CORNERS``.
 
@@ -238,9 +234,8 @@ def clips(names: tuple[str, ...] = tuple(CLIPS)) -> Iterator[Subject]:
 
     """
     for name in names:
-        first, count, every, part = CLIPS[name]
-        frames = [np.ascontiguousarray(rgb[part]) for rgb, _ in islice(
-            read_video(samples.video(name)), first, first + (count + 1) * every, every)]
+        frames = [rgb for rgb, _ in islice(
+            read_video(samples.video(name)), 0, (_FRAMES + 1) * CLIPS[name], CLIPS[name])]
         height, width = frames[0].shape[:2]
         camera = Camera.from_focal(FOCAL_RATIO * max(height, width), width, height)
         fit = fit_body(load_body_model(), find_person(frames[0]), camera)
@@ -261,4 +256,4 @@ def _frame(name: str, rgb: UInt8, camera: Camera) -> View | None:
     alpha = matte(rgb, landmarks.mask)
     over = foreground(rgb, alpha) * alpha[..., None] + BACKGROUND * (1 - alpha[..., None])
     return View(name, fit.pose, fit.betas, np.rint(255 * over.clip(0, 1)).astype(np.uint8), alpha,
-                {}, landmarks.face[list(FACE_CORNERS)].astype(np.float32))
+                {'inside': solid(alpha)}, landmarks.face[list(FACE_CORNERS)].astype(np.float32))
