@@ -7,8 +7,9 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from visa_ros.body.model import load_body_model
+from visa_ros.conventions import JOINT_INDEX
 from visa_ros.errors import ResourceError
-from visa_ros.reconstruction.evidence import token_places
+from visa_ros.reconstruction.evidence import freedom, token_places
 from visa_ros.reconstruction.network import (
     FEATURES,
     IMAGE_PX,
@@ -45,7 +46,9 @@ def evidence(network):
     nearness = rand(COUNT, 3)
     return Evidence(
         image=rand(7, IMAGE_PX, IMAGE_PX), pixels=2 * rand(COUNT, 2) - 1,
-        seen=(rand(COUNT, 1) < 0.5).float(), colors=rand(COUNT, 3), geometry=rand(COUNT, 10),
+        seen=(rand(COUNT, 1) < 0.5).float(),
+        freedom=(2 * rand(COUNT, 1) - 0.5).clamp(0, 1), colors=rand(COUNT, 3),
+        geometry=rand(COUNT, 10),
         rays=rays, corners=torch.randint(network.config.vertices, (COUNT, 3), generator=generator),
         barycentrics=torch.full((COUNT, 3), 1 / 3),
         neighbours=torch.randint(network.config.tokens, (COUNT, 3), generator=generator),
@@ -101,6 +104,24 @@ def test_what_the_portrait_shows_keeps_its_colour_and_moves_along_its_ray(networ
     assert across[~seen].max() > 1e-6
     assert words.features.shape == (COUNT, FEATURES)
     assert words.features.abs().max() <= 1
+
+
+def test_the_face_is_left_to_the_fit(network, evidence):
+    with torch.no_grad():
+        words = network(evidence)
+    face = evidence.freedom[:, 0] == 0
+    assert torch.equal(words.colors[face], evidence.colors[face])
+    for name in ('offsets', 'log_scales', 'turns', 'opacity_logits'):
+        value = getattr(words, name)
+        assert not value[face].any()
+        assert value[~face].any()
+    model = load_body_model()
+    nose = model.faces[model.face_landmarks.triangles[1]]
+    crown, hand, eye = ([vertex] * 3 for vertex in (
+        model.template[:, 1].argmax(), model.template[:, 0].argmax(),
+        np.argmax(model.skin_joints[:, 0] == JOINT_INDEX['left_eye'])))
+    free = freedom(model, np.array([nose, crown, hand, eye]), np.full((4, 3), 1 / 3))
+    assert free.ravel().tolist() == [0, 1, 1, 0]
 
 
 def test_parts_that_are_switched_off_do_not_matter(network, evidence):

@@ -6,6 +6,7 @@ from functools import cache
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
@@ -13,13 +14,37 @@ from visa_ros.body.model import VERTEX_PARTS, BodyModel
 from visa_ros.reconstruction.anatomy import anatomy, vertex_normals
 from visa_ros.reconstruction.network import IMAGE_PX, NEIGHBOURS, Evidence
 from visa_ros.reconstruction.splats import Splats
-from visa_ros.reconstruction.surface import Surface
+from visa_ros.reconstruction.surface import Part, Surface
 from visa_ros.reconstruction.zbuffer import project
 from visa_ros.types import Camera, Float32
 
 # Distance between tokens: most where people look.  The legs are never in the picture.
 _TOKEN_SPACING_M = {'head': 0.03, 'torso': 0.07, 'left_arm': 0.06, 'right_arm': 0.06,
                     'left_hand': 0.04, 'right_hand': 0.04}
+_FACE_EDGE_M = 0.012  # between landmarks the face is no further than this from one
+
+
+def freedom(model: BodyModel, corners: NDArray[np.int32], barycentrics: Float32) -> Float32:
+    """
+    Return (N, 1) in [0, 1]: how free the network is at points of the body.
+
+    Not at all in the face and within it, wholly a little away from it.
+
+    Parameters
+    ----------
+    model : BodyModel
+    corners : (N, 3) int
+        Vertices around each point.
+    barycentrics : (N, 3) float32
+
+    """
+    face = model.face_landmarks.on(model.template, model.faces)
+    feet = np.einsum('nk,nkc->nc', barycentrics, model.template[corners])
+    distance, _ = cKDTree(face).query(feet)
+    outside = np.zeros(len(model.template), bool)
+    outside[model.faces[anatomy(model).skin]] = True
+    free = np.clip(distance / _FACE_EDGE_M - 1, 0, 1) * outside[corners].any(1)
+    return free[:, None].astype(np.float32)
 
 
 @cache
@@ -67,12 +92,16 @@ def gather_evidence(model: BodyModel, places: Float32, splats: Splats, surface: 
     distance, neighbours = cKDTree(places).query(feet, k=NEIGHBOURS)
     nearness = 1 / (distance + 0.005) ** 2
     geometry = np.column_stack([feet, normals, np.log(splats.scales / 0.01), np.abs(rays[:, 2])])
-    scale = max(alpha.shape)
-    pixels = 2 * project(splats.means, camera) / scale - 1
+    pixels = project(splats.means, camera)
+    free = freedom(model, corners, splats.barycentrics)
+    # Teeth hang on the skull: the picture says that they are in the face.
+    x, y = np.clip(pixels, 0, (camera.width - 1, camera.height - 1)).astype(int).T
+    free[splats.seen & (surface.part[y, x] >= Part.UPPER_LIP)] = 0
+    pixels = 2 * pixels / max(alpha.shape) - 1
     values = {
         'image': _image(model, surface, colors, alpha), 'pixels': pixels,
-        'seen': splats.seen[:, None], 'colors': splats.colors, 'geometry': geometry, 'rays': rays,
-        'barycentrics': splats.barycentrics,
+        'seen': splats.seen[:, None], 'freedom': free, 'colors': splats.colors,
+        'geometry': geometry, 'rays': rays, 'barycentrics': splats.barycentrics,
         'nearness': nearness / nearness.sum(1, keepdims=True)}
     return Evidence(
         corners=torch.from_numpy(corners.astype(np.int64)),

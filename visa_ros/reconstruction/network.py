@@ -26,6 +26,7 @@ NEIGHBOURS = 3  # tokens that a Gaussian listens to
 _HIDDEN_REACH_M = 0.05   # where a Gaussian that the portrait does not show may go
 _DEPTH_REACH_M = 0.03    # how far one that it shows may move along its ray
 _LOG_SCALE, _TURN_RAD, _OPACITY_LOGIT = 0.7, 0.5, 6.0
+_SEEN_SCOPE = 0.3        # of the last three, for what the portrait shows
 _COLOR = 0.25            # beside the colours copied from what is seen
 _POINT = 64              # width of the MLP that answers for each Gaussian
 _PALETTE = 4             # colours that a hidden Gaussian may choose between, and the painted one
@@ -74,6 +75,9 @@ class Evidence(NamedTuple):
         Where the portrait has each Gaussian, in [-1, 1] over the image.
     seen : (N, 1) float32
         1 if the portrait shows it.
+    freedom : (N, 1) float32
+        In [0, 1], how much of what the network says about place, size and colour counts; 0 in
+        the face, whose shape the fit knows, and whose lids, lips and teeth move on their own.
     colors : (N, 3) float32
         Seen, or painted from what is seen around it.
     geometry : (N, 10) float32
@@ -94,6 +98,7 @@ class Evidence(NamedTuple):
     image: Tensor
     pixels: Tensor
     seen: Tensor
+    freedom: Tensor
     colors: Tensor
     geometry: Tensor
     rays: Tensor
@@ -301,18 +306,19 @@ class AvatarNetwork(nn.Module):
     def _attributes(self, evidence: Evidence, palette: Tensor,
                     values: tuple[Tensor, ...]) -> Attributes:
         offset, depth, scale, turn, opacity, choice, color, features = values
-        seen = evidence.seen
-        offsets = torch.where(seen > 0, _DEPTH_REACH_M * depth.tanh() * evidence.rays,
+        seen, freedom = evidence.seen > 0, evidence.freedom
+        offsets = torch.where(seen, _DEPTH_REACH_M * depth.tanh() * evidence.rays,
                               _HIDDEN_REACH_M * offset.tanh())
+        scope = freedom * torch.where(seen, _SEEN_SCOPE, 1.0)
         # The painted colour is the first choice until the network has learnt better.
         first = choice.new_tensor([2.0] + [0.0] * _PALETTE)
         mix = (choice + first).softmax(1)[..., None]
         candidates = torch.cat([evidence.colors[:, None], palette], 1)
         hidden = ((mix * candidates).sum(1) + _COLOR * color.tanh()).clamp(0, 1)
+        colors = torch.where(seen, evidence.colors, evidence.colors.lerp(hidden, freedom))
         return Attributes(
-            offsets, _LOG_SCALE * scale.tanh(), _TURN_RAD * turn.tanh(),
-            _OPACITY_LOGIT * opacity[:, 0].tanh(), torch.where(seen > 0, evidence.colors, hidden),
-            features.tanh())
+            freedom * offsets, scope * _LOG_SCALE * scale.tanh(), scope * _TURN_RAD * turn.tanh(),
+            scope[:, 0] * _OPACITY_LOGIT * opacity[:, 0].tanh(), colors, features.tanh())
 
 
 def save_network(network: AvatarNetwork, path: Path, about: Mapping[str, str]) -> None:
