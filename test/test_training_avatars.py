@@ -79,4 +79,8 @@ def test_a_finished_training_leaves_weights_and_figures(folder, tmp_path):
     with torch.no_grad():
         said = load_network(out)(load_sample(next(folder.glob('*.npz'))).evidence)
     assert all(np.isfinite(value.numpy()).all() for value in said)
+    again = _Run(SMALL, TrainingConfig(minutes=10))
+    again.start_from(out)
+    assert all(torch.equal(value, load_network(out).state_dict()[name])
+               for name, value in again.network.state_dict().items())
     assert out.with_suffix('.json').read_text().count('network_hidden_mse') == 1

@@ -28,6 +28,7 @@ def main() -> None:
     training.add_argument('--checks', type=Path, required=True,
                           help='other people, to measure on')
     training.add_argument('--out', type=Path, default=WEIGHTS)
+    training.add_argument('--start', type=Path, help='weights to begin with')
     training.add_argument('--minutes', type=float, default=TrainingConfig.minutes)
     training.add_argument('--seed', type=int, default=TrainingConfig.seed)
     training.add_argument('--no-surface-embedding', action='store_true')
@@ -49,7 +50,7 @@ def main() -> None:
     network = NetworkConfig(surface_embedding=not arguments.no_surface_embedding,
                             image_features=not arguments.no_image_features)
     train(arguments.samples, arguments.checks, arguments.out, network,
-          TrainingConfig(arguments.minutes, seed=arguments.seed))
+          TrainingConfig(arguments.minutes, seed=arguments.seed), arguments.start)
 
 
 if __name__ == '__main__':

@@ -21,7 +21,7 @@ from visa_ros.training.people.takes import PORTRAIT_PX, VIEW_BACKGROUND, VIEW_PX
 from visa_ros.types import Consent, Float32, OperatorPose
 
 _REFINE_STEPS = 40  # fewer than for use: the side view is degraded anyway
-_ANGLES_DEG = (-35, -18, 18, 35)
+_ANGLES_DEG = (-35, 18)
 _NOBODY = Consent('portrait', 'training', 0, 'a generated portrait')
 
 

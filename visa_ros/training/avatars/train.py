@@ -21,6 +21,7 @@ from visa_ros.reconstruction.network import (
     Attributes,
     AvatarNetwork,
     NetworkConfig,
+    load_network,
     save_network,
 )
 from visa_ros.reconstruction.predict import changed
@@ -77,7 +78,7 @@ class FeatureReader(nn.Module):
 
 
 def train(samples: Path, checks: Path, out: Path, network: NetworkConfig,
-          config: TrainingConfig) -> None:
+          config: TrainingConfig, start: Path | None = None) -> None:
     """
     Train until the minutes are used up, writing checkpoints; go on from one that is there.
 
@@ -91,12 +92,16 @@ def train(samples: Path, checks: Path, out: Path, network: NetworkConfig,
     network : NetworkConfig
         Its vertices and tokens are set by the body model.
     config : TrainingConfig
+    start : Path, optional
+        Weights of the same size to begin with.
 
     """
     run = _Run(network, config)
     checkpoint = out.with_suffix('.checkpoint')
     if checkpoint.exists():
         run.resume(checkpoint)
+    elif start:
+        run.start_from(start)
     saved_s = time.monotonic()
     columns = (TextColumn('{task.description}'), BarColumn(), TimeRemainingColumn())
     with ThreadPoolExecutor(1) as loader, Progress(*columns) as progress:
@@ -187,6 +192,12 @@ class _Run:
         means = {name: fmean(row[name] for row in rows if name in row) for name in names}
         self.history.append({'minutes': round(self.spent_s / 60, 2), 'steps': self.steps}
                             | {name: round(value, 5) for name, value in means.items()})
+
+    def start_from(self, weights: Path) -> None:
+        """Begin with the weights of an earlier training; the feature reader begins anew."""
+        trained = load_network(weights).state_dict()
+        for network in (self.network, self.averaged):
+            network.load_state_dict(trained)
 
     def save(self, path: Path) -> None:
         """Write everything that going on needs."""
