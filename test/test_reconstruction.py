@@ -15,7 +15,7 @@ from visa_ros.reconstruction import avatar_file
 from visa_ros.reconstruction.anatomy import anatomy
 from visa_ros.reconstruction.avatar_cache import cached_avatar
 from visa_ros.reconstruction.matte import matte, solid
-from visa_ros.reconstruction.portrait import find_person
+from visa_ros.reconstruction.portrait import find_person, head_yaw_deg
 from visa_ros.reconstruction.reconstruct import (
     ReconstructionConfig,
     psnr,
@@ -117,6 +117,7 @@ def test_the_head_turns_without_losing_the_face(built, viewer):
         turned = (nose - (left + right) / 2) / (left - right)
         assert np.sign(turned) == np.sign(angle)
         assert abs(turned) > 0.12
+        assert head_yaw_deg(person) == pytest.approx(np.degrees(angle), abs=9)
 
 
 def test_the_face_does_what_its_blendshapes_say(built, viewer):

@@ -1,16 +1,24 @@
 import io
+import re
 
 import cv2
 import numpy as np
 import pytest
+import skimage.data
 from PIL import Image
 
 from visa_ros import samples
 from visa_ros.errors import PortraitError, ResourceError
+from visa_ros.evaluation import portrait_variants as variants
 from visa_ros.reconstruction import portrait
 from visa_ros.reconstruction.cells import detail_cells
 from visa_ros.reconstruction.matte import foreground, matte, solid
-from visa_ros.reconstruction.portrait import find_person, read_portrait, to_working_size
+from visa_ros.reconstruction.portrait import (
+    find_person,
+    head_yaw_deg,
+    read_portrait,
+    to_working_size,
+)
 from visa_ros.reconstruction.zbuffer import project, rasterize_mesh
 from visa_ros.types import Camera
 
@@ -103,6 +111,33 @@ def test_the_person_must_be_one_and_large(astronaut):
     small[250:400, 180:330] = cv2.resize(astronaut, (150, 150), interpolation=cv2.INTER_AREA)
     with pytest.raises(PortraitError, match=r'no face|pixels high'):
         find_person(small)
+
+
+def test_a_head_in_profile_is_refused():
+    man = to_working_size(skimage.data.camera(), 512)  # looks to the right, through a camera
+    with pytest.raises(PortraitError, match=r"turned \d\d degrees to the picture's right, at most "
+                                            '40.*looks into the camera') as refusal:
+        find_person(man)
+    assert 45 < int(re.search(r'\d+', str(refusal.value))[0]) < 80
+
+
+def test_a_face_that_the_picture_cuts_off_is_refused(astronaut):
+    assert find_person(np.ascontiguousarray(astronaut[:, 165:])).face[:, 0].min() > 5
+    with pytest.raises(PortraitError, match=r'cuts off.*whole head'):
+        find_person(np.ascontiguousarray(astronaut[:, 205:]))
+    with pytest.raises(PortraitError, match=r'cuts off.*whole head'):
+        find_person(np.ascontiguousarray(astronaut[105:]))
+
+
+@pytest.mark.parametrize('vary', [variants.grey, variants.dark, variants.overexposed,
+                                  variants.tilted, variants.sunglasses, variants.masked])
+def test_portraits_that_are_not_ideal_are_taken(astronaut, vary):
+    plain, person = find_person(astronaut), find_person(vary(astronaut))
+    if vary is not variants.tilted:
+        height = np.ptp(plain.face[:, 1])
+        away = np.linalg.norm(person.face - plain.face, axis=1)
+        assert np.median(away) < 0.04 * height
+    assert abs(head_yaw_deg(person)) < 20
 
 
 def test_matte_and_foreground_leave_the_background_behind(astronaut):

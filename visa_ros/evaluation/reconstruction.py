@@ -2,17 +2,17 @@
 from __future__ import annotations
 
 import argparse
+import textwrap
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from visa_ros import samples
 from visa_ros._optional import require
 from visa_ros.conventions import BLENDSHAPE_INDEX, JOINT_INDEX
+from visa_ros.errors import PortraitError
 from visa_ros.evaluation.report import Report
 from visa_ros.types import Camera, Consent, GaussianAvatar, OperatorPose, UInt8
 
@@ -35,34 +35,50 @@ _POSES: dict[str, tuple[dict[str, tuple[int, int, int]], dict[str, float], int]]
     'camera +30': ({}, {}, 30),
     'camera -30': ({}, {}, -30),
 }
+# Of these, what the sheet of many portraits shows.
+_GLIMPSE = ('portrait', 'yaw +25', 'jaw open', 'smile', 'camera -30')
+_TILE_PX = 160
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of this measurement."""
     parser.add_argument('--portrait', nargs='+', default=['demo'],
                         help='image files; demo is the astronaut (default: %(default)s)')
-    parser.add_argument('--reenact', action='store_true',
-                        help="also build an avatar of a clip's frame and drive it by the clip")
+    parser.add_argument('--variants', action='store_true',
+                        help='also the first portrait in black and white, dark, covered, ...')
+    parser.add_argument('--sheet', type=Path,
+                        help='one picture of all portraits and a few poses of each avatar')
 
 
 def run(arguments: argparse.Namespace) -> Report:
     """Build an avatar of each portrait; write its contact sheet into out/."""
+    from visa_ros.evaluation.portrait_variants import VARIANTS
     from visa_ros.reconstruction import avatar_file
     from visa_ros.reconstruction.portrait import read_portrait, to_working_size
     from visa_ros.reconstruction.reconstruct import ReconstructionConfig, reconstruct
 
     config = ReconstructionConfig()
-    columns: dict[str, dict[str, Any]] = {}
     report = Report('Portrait to avatar', notes=[
         'PSNR and SSIM of the render against the portrait, where it shows the person alone '
         '(two pixels inside the outline).'])
-    for source in arguments.portrait:
-        name, portrait = Path(source).stem, read_portrait(source)
+    portraits = {Path(source).stem: read_portrait(source) for source in arguments.portrait}
+    if arguments.variants:
+        first = to_working_size(next(iter(portraits.values())), config.size_px)
+        portraits |= {name: vary(first) for name, vary in VARIANTS.items()}
+    columns: dict[str, dict[str, Any]] = {}
+    overview = []
+    for name, portrait in portraits.items():
         memory = _PeakMemory()
-        avatar, summary = reconstruct(portrait, _CONSENT, config, memory)
+        try:
+            avatar, summary = reconstruct(portrait, _CONSENT, config, memory)
+        except PortraitError as error:
+            report.notes.append(f'{name} is refused: {error}')
+            overview.append(_refused(name, portrait, str(error)))
+            continue
         rgb = to_working_size(portrait, config.size_px)
         sheet = _OUT / f'reconstruction_{name}.png'
         write_sheet(avatar, rgb, sheet)
+        overview.append(_glimpse(name, rgb, avatar))
         columns[name] = {
             **{f'{step} (s)': round(s, 2) for step, s in summary.seconds.items()},
             'all (s)': round(sum(summary.seconds.values()), 2),
@@ -73,11 +89,60 @@ def run(arguments: argparse.Namespace) -> Report:
             'joints to landmarks (px)': round(summary.joints_px, 2),
             'file (MB)': round(len(avatar_file.encode(avatar)) / 1e6, 2)}
         report.notes.append(f'{sheet} shows {name} in new poses')
-    for figure in next(iter(columns.values())):
+    for figure in dict.fromkeys(figure for of in columns.values() for figure in of):
         report.rows.append({'': figure} | {name: of[figure] for name, of in columns.items()})
-    if arguments.reenact:
-        report.notes.append(_reenact())
+    if arguments.sheet:
+        _write_overview(overview, arguments.sheet)
+        report.notes.append(f'{arguments.sheet} shows all portraits')
     return report
+
+
+def _glimpse(name: str, portrait: UInt8, avatar: GaussianAvatar) -> UInt8:
+    """Return the portrait and a few poses in a row."""
+    viewer = _Viewer(avatar)
+    pictures = [portrait] + [
+        viewer.draw(_changed(avatar.portrait_pose, joints, blendshapes), angle_deg)
+        for joints, blendshapes, angle_deg in (_POSES[pose] for pose in _GLIMPSE)]
+    return _labelled(np.concatenate([_tile(picture) for picture in pictures], 1), [name])
+
+
+def _refused(name: str, portrait: UInt8, reason: str) -> UInt8:
+    """Return the portrait and why it was refused, as wide as a glimpse."""
+    row = np.full((_TILE_PX, _TILE_PX * (1 + len(_GLIMPSE)), 3), 40, np.uint8)
+    row[:, :_TILE_PX] = _tile(portrait)
+    return _labelled(_labelled(row, [name]), textwrap.wrap(f'refused: {reason}', 56),
+                     x=_TILE_PX + 8, y=40)
+
+
+def _tile(picture: UInt8) -> UInt8:
+    """Return a picture fitted into a square."""
+    cv2 = require('cv2')
+    picture = picture if picture.ndim == 3 else np.repeat(picture[..., None], 3, 2)
+    scale = _TILE_PX / max(picture.shape[:2])
+    small = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    tile = np.full((_TILE_PX, _TILE_PX, 3), 40, np.uint8)
+    top, left = ((_TILE_PX - side) // 2 for side in small.shape[:2])
+    tile[top:top + small.shape[0], left:left + small.shape[1]] = small
+    return tile
+
+
+def _labelled(picture: UInt8, lines: list[str], x: int = 5, y: int = 14) -> UInt8:
+    cv2 = require('cv2')
+    for number, line in enumerate(lines):
+        for color, thickness in (((0, 0, 0), 3), ((255, 255, 255), 1)):
+            cv2.putText(picture, line, (x, y + 18 * number), cv2.FONT_HERSHEY_SIMPLEX, 0.42,
+                        color, thickness, cv2.LINE_AA)
+    return picture
+
+
+def _write_overview(rows: list[UInt8], path: Path) -> None:
+    """Write the rows in two columns."""
+    if len(rows) % 2:
+        rows = [*rows, np.full_like(rows[0], 40)]
+    half = len(rows) // 2
+    picture = np.concatenate([np.concatenate([rows[k], rows[half + k]], 1) for k in range(half)])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    require('PIL.Image').fromarray(picture).save(path, quality=82, optimize=True)
 
 
 def write_sheet(avatar: GaussianAvatar, portrait: UInt8, path: Path) -> None:
@@ -166,26 +231,3 @@ def _ssim(avatar: GaussianAvatar, portrait: UInt8) -> float:
     _, each = require('skimage.metrics').structural_similarity(
         render, portrait, channel_axis=2, full=True)
     return float(each[solid(matte(portrait, landmarks.mask))].mean())
-
-
-def _reenact(clip: str = 'cap12', every: int = 25, count: int = 20) -> str:
-    """Build an avatar of a clip's first frame, drive it by later frames, compare with them."""
-    from visa_ros.body.model import load_body_model
-    from visa_ros.capture.source import read_video
-    from visa_ros.reconstruction.fit import fit_body
-    from visa_ros.reconstruction.matte import matte, solid
-    from visa_ros.reconstruction.portrait import find_person
-    from visa_ros.reconstruction.reconstruct import reconstruct
-
-    frames = [rgb for rgb, _ in islice(read_video(samples.video(clip)), 0, every * count, every)]
-    avatar, _ = reconstruct(frames[0], _CONSENT)
-    viewer, values = _Viewer(avatar), []
-    for frame in frames[1:]:
-        landmarks = find_person(frame)
-        assert landmarks.mask is not None
-        fit = fit_body(load_body_model(), landmarks, avatar.camera)
-        render = viewer.draw(fit.pose) / 255
-        mask = solid(matte(frame, landmarks.mask))
-        values.append(-10 * np.log10(np.mean((render[mask] - frame[mask] / 255.0) ** 2)))
-    return (f'self-reenactment on {clip}, {len(values)} frames: PSNR median '
-            f'{np.median(values):.1f} dB, worst {min(values):.1f} dB')
