@@ -7,12 +7,11 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_matrix, csr_matrix, identity
-from scipy.sparse.csgraph import connected_components, dijkstra
 from scipy.sparse.linalg import splu
 from scipy.spatial import cKDTree
 
-from visa_ros.body.model import BodyModel
-from visa_ros.conventions import JOINT_INDEX
+from visa_ros.body.model import TRIANGLE_PARTS, BodyModel, SurfacePoints
+from visa_ros.conventions import BLENDSHAPE_INDEX, BLENDSHAPES, JOINT_INDEX
 from visa_ros.types import Float32
 
 # Contours of MediaPipe's 478 face landmarks (face_mesh_connections.py); left is the person's.
@@ -29,7 +28,13 @@ UPPER_LIP_INNER = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308)
 LOWER_LIP_INNER = (78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308)
 LOWER_LIP_OUTER = (61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291)
 
-_LIP_SEAM_M = 0.004
+# The upper lids from the inner to the outer corner.
+UPPER_LID = {'left': (362, 398, 384, 385, 386, 387, 388, 466, 263),
+             'right': (133, 173, 157, 158, 159, 160, 161, 246, 33)}
+
+_MOVED_M = 1e-3     # by a blendshape
+_RIM_SAMPLES = 8    # from one landmark to the next
+_RIM_REACH_M = 0.006
 _NORMAL_SMOOTHING = 30.0
 
 
@@ -40,24 +45,30 @@ class Anatomy:
 
     Attributes
     ----------
+    skin : (F,) bool
+        Triangles that the world sees.
     left_eye, right_eye : (F,) bool
         Triangles of the eyeballs.
+    upper_teeth, lower_teeth, tongue : (F,) bool
+        Triangles of these.
     mouth : (F,) bool
-        Triangles of the mouth's inside, tongue and teeth.
+        Triangles of all that is in the mouth: these and its lining.
+    blink : (V,) float32
+        How far a lid's vertex goes down when the eyes are shut, over how far the rim goes.
     edges : (E, 2) int
         Pairs of neighbouring vertices.
 
     """
 
+    skin: NDArray[np.bool_]
     left_eye: NDArray[np.bool_]
     right_eye: NDArray[np.bool_]
+    upper_teeth: NDArray[np.bool_]
+    lower_teeth: NDArray[np.bool_]
+    tongue: NDArray[np.bool_]
     mouth: NDArray[np.bool_]
+    blink: Float32
     edges: NDArray[np.int64]
-
-    @property
-    def skin(self) -> NDArray[np.bool_]:
-        """Triangles that the world sees: all but eyeballs and mouth."""
-        return ~(self.left_eye | self.right_eye | self.mouth)
 
 
 @cache
@@ -68,23 +79,48 @@ def anatomy(model: BodyModel) -> Anatomy:
     edges = np.unique(np.sort(edges, 1), axis=0)
     left, right = ((model.skin_joints[:, 0] == JOINT_INDEX[f'{side}_eye'])[faces].all(1)
                    for side in ('left', 'right'))
+    skin, lining, tongue, teeth = (model.triangle_parts == TRIANGLE_PARTS.index(name)
+                                   for name in ('skin', 'mouth', 'tongue', 'teeth'))
+    with_jaw = shape_offsets(model, 'jawOpen')[faces, 1].min(1) < -_MOVED_M
+    blink = -shape_offsets(model, 'eyeBlinkLeft', 'eyeBlinkRight')[:, 1]
+    return Anatomy(
+        skin, left, right, teeth & ~with_jaw, teeth & with_jaw, tongue, lining | tongue | teeth,
+        np.clip(blink / blink.max(), 0, 1), edges)
 
-    # Cut along the seam of the lips and the mesh falls into pieces: the largest is the skin, the
-    # others inside the head are the mouth.  The seam itself goes to whichever is nearer.
-    seam = _densely(model.face_landmarks.on(model.template, faces)[
-        [*UPPER_LIP_INNER, *LOWER_LIP_INNER[-2:0:-1]]])
-    on_seam = cKDTree(seam).query(model.template)[0] < _LIP_SEAM_M
-    kept = edges[~on_seam[edges].any(1)]
-    count = len(model.template)
-    links = coo_matrix((np.ones(len(kept)), kept.T), (count, count))
-    pieces = connected_components(links, directed=False)[1]
-    outside = (pieces == np.bincount(pieces).argmax()) & ~on_seam
-    whole = coo_matrix((np.ones(len(edges)), edges.T), (count, count))
-    to_skin, to_mouth = (
-        dijkstra(whole, directed=False, indices=np.flatnonzero(chosen), unweighted=True,
-                 min_only=True) for chosen in (outside, ~outside & ~on_seam))
-    mouth = (to_mouth < to_skin)[faces].all(1) & ~left & ~right
-    return Anatomy(left, right, mouth, edges)
+
+def shape_offsets(model: BodyModel, *shapes: str) -> Float32:
+    """Return how far each vertex goes (V, 3) when these blendshapes are 1."""
+    values = np.zeros(len(BLENDSHAPES), np.float32)
+    values[[BLENDSHAPE_INDEX[name] for name in shapes]] = 1
+    return model.blendshapes.offsets(values, len(model.template))
+
+
+@cache
+def lid_rim(model: BodyModel, side: str) -> SurfacePoints:
+    """
+    Return the rim of an upper lid, densely: places between its landmarks.
+
+    Of the places near the line between two landmarks those are taken that also move as the line
+    does when the eye is shut, so that the rim stays in one piece.
+    """
+    faces, near = model.faces, np.array(UPPER_LID[side])
+    blink = shape_offsets(model, 'eyeBlinkLeft', 'eyeBlinkRight')
+    motion = np.concatenate([model.template, blink], 1)
+    line = densely(np.einsum('pk,pkc->pc', model.face_landmarks.barycentrics[near],
+                             motion[faces[model.face_landmarks.triangles[near]]]))
+    middle = model.template[faces].mean(1)
+    close = cKDTree(line[:, :3]).query(middle)[0] < _RIM_REACH_M
+    candidates = np.flatnonzero(anatomy(model).skin & close)
+    grid = np.array([(i, j, 12 - i - j) for i in range(13) for j in range(13 - i)]) / 12
+    _, best = cKDTree((grid @ motion[faces[candidates]]).reshape(-1, 6)).query(line)
+    return SurfacePoints(candidates[best // len(grid)].astype(np.int32),
+                         grid[best % len(grid)].astype(np.float32), np.ones(len(line), np.float32))
+
+
+def densely(line: Float32) -> Float32:
+    """Return the points of a line (P, C) and some between them."""
+    steps = np.linspace(0, len(line) - 1, _RIM_SAMPLES * (len(line) - 1) + 1)
+    return np.stack([np.interp(steps, range(len(line)), column) for column in line.T], 1)
 
 
 def laplacian(vertex_count: int, edges: NDArray[np.int64]) -> csr_matrix:
@@ -116,8 +152,3 @@ def broad_normals(vertices: Float32, faces: NDArray[np.int32],
     normals = splu(smoothing.tocsc()).solve(vertex_normals(vertices, faces).astype(np.float64))
     normals /= np.linalg.norm(normals, axis=1, keepdims=True)
     return normals.astype(np.float32)
-
-
-def _densely(loop: Float32) -> Float32:
-    steps = np.linspace(0, 1, 8, endpoint=False)[:, None, None]
-    return (loop + steps * (np.roll(loop, -1, 0) - loop)).reshape(-1, 3)

@@ -12,7 +12,13 @@ from scipy.spatial import cKDTree
 
 from visa_ros.body.model import VERTEX_PARTS, BodyModel
 from visa_ros.reconstruction import anatomy as face
-from visa_ros.reconstruction.anatomy import anatomy, vertex_normals
+from visa_ros.reconstruction.anatomy import (
+    UPPER_LID,
+    anatomy,
+    densely,
+    lid_rim,
+    vertex_normals,
+)
 from visa_ros.reconstruction.zbuffer import ZBuffer, project, rasterize_mesh
 from visa_ros.types import Camera, Float32, UInt8
 
@@ -28,7 +34,9 @@ class Part(IntEnum):
     LOWER_LIP = 5
     LEFT_EYE = 6
     RIGHT_EYE = 7
-    MOUTH = 8
+    UPPER_TEETH = 8
+    LOWER_TEETH = 9
+    MOUTH = 10  # the dark between lips and teeth
 
 
 _ARMS = {Part.LEFT_ARM: ('left_arm', 'left_hand'), Part.RIGHT_ARM: ('right_arm', 'right_hand')}
@@ -36,8 +44,14 @@ _HANDS = (VERTEX_PARTS.index('left_hand'), VERTEX_PARTS.index('right_hand'))
 # How far the edge between an arm and the trunk may be from where the body has it: clothes.
 _SLEEVE_M, _GLOVE_M = 0.012, 0.003
 _MAX_BRIDGE_M = 0.01  # smoothing does not build bridges between a hand and what is behind it
-_TEETH_BEHIND_LIPS_M = 0.002  # so that the lips close before them
 LASHES = 0.025  # how far they reach, of the face's height
+_EYES_BEHIND_LIDS_M = 0.002  # more than the body has it: lids close before what an eye shows
+# Share of a rim's way to the shut eye: lids' pixels that make less stay, more go with the rim.
+_STAYS, _GOES = 0.1, 0.5
+_RIM_PX = 0.5       # the half of an upper lid's rim that is over the eye
+_IRIS = 1.15        # of its radius: beyond begins the white
+_BORDERS = 0.2      # of the distance to the upper lip: what is so near to the lower is its own
+_LOWER_ROW = 0.2    # of all teeth in sight: fewer are specks
 _OPEN_MOUTH_PX = 1.5
 _GRAZING = 0.25  # cosine between normal and view below which a pixel tells nothing to others
 
@@ -101,41 +115,75 @@ def find_surface(model: BodyModel, vertices: Float32, rgb: UInt8, alpha: Float32
                      everything.triangle.copy(), everything.barycentric.copy())
     result.normal[:] = _normals(model, normals, everything)
     parts = anatomy(model)
-    for part, faces in ((Part.LEFT_EYE, parts.left_eye), (Part.RIGHT_EYE, parts.right_eye)):
-        eyeball = np.flatnonzero(faces)
-        seen = rasterize_mesh(vertices, model.faces[eyeball], camera)
-        seen.triangle[:] = np.where(seen.triangle < 0, -1, eyeball[seen.triangle])
+    for part, faces in ((Part.LEFT_EYE, parts.left_eye), (Part.RIGHT_EYE, parts.right_eye),
+                        (Part.UPPER_TEETH, parts.upper_teeth),
+                        (Part.LOWER_TEETH, parts.lower_teeth)):
+        if not (shown == part).any():
+            continue
+        inner = np.flatnonzero(faces)
+        seen = rasterize_mesh(vertices, model.faces[inner], camera)
+        seen.triangle[:] = np.where(seen.triangle < 0, -1, inner[seen.triangle])
         _spread(result, part, seen.triangle >= 0, seen, _normals(model, normals, seen))
     for part in (Part.TRUNK, Part.LEFT_ARM, Part.RIGHT_ARM, Part.UPPER_LIP, Part.LOWER_LIP):
         _spread(result, part, modelled == part, everything, result.normal.copy())
-    lips = np.isin(modelled, (Part.UPPER_LIP, Part.LOWER_LIP))
-    _spread(result, Part.MOUTH, lips, everything, result.normal.copy())
-    teeth = shown == Part.MOUTH
-    result.depth[teeth] += _TEETH_BEHIND_LIPS_M
-    result.normal[teeth] = 0, 0, -1
-    result.triangle[teeth] = _still_triangle(model)
-    result.barycentric[teeth] = 1 / 3
-    _bind_lashes(model, result, landmarks)
+    result.depth[np.isin(shown, (Part.LEFT_EYE, Part.RIGHT_EYE))] += _EYES_BEHIND_LIDS_M
+    result.normal[shown >= Part.UPPER_TEETH] = 0, 0, -1
+    _bind_dark(result, camera)
+    _bind_lids(model, result, landmarks)
     return result
 
 
-def _bind_lashes(model: BodyModel, surface: Surface, landmarks: Float32) -> None:
+def _bind_dark(surface: Surface, camera: Camera) -> None:
     """
-    Let the rim of the lids take its pixels along.
+    Let the dark between the lips go with them, the deeper the further from them.
 
-    Around an open eye rim and crease are a pixel apart; lashes bound to the crease would stay
-    above when the eye closes.
+    It is the upper lip's shadow, but for what borders on the lower lip.
     """
-    contour = np.array(face.LEFT_EYE + face.RIGHT_EYE)
-    points = landmarks[contour]
-    reach = LASHES * np.ptp(landmarks[:, 1])
-    rows, columns = np.nonzero(surface.part == Part.TRUNK)
-    distance, nearest = cKDTree(points).query(
-        np.stack([columns, rows], 1) + 0.5, distance_upper_bound=reach)
-    near = np.isfinite(distance)
-    at, rim = (rows[near], columns[near]), contour[nearest[near]]
-    surface.triangle[at] = model.face_landmarks.triangles[rim]
-    surface.barycentric[at] = model.face_landmarks.barycentrics[rim]
+    dark = surface.part == Part.MOUTH
+    places = np.argwhere(dark)
+    upper, lower = (np.argwhere(surface.part == part)
+                    for part in (Part.UPPER_LIP, Part.LOWER_LIP))
+    if not len(places) or not len(upper) or not len(lower):
+        return
+    (up, above), (down, below) = (cKDTree(lip).query(places) for lip in (upper, lower))
+    source = tuple(np.where((down < _BORDERS * up)[:, None], lower[below], upper[above]).T)
+    z = np.maximum(surface.depth[tuple(upper[above].T)], surface.depth[tuple(lower[below].T)])
+    surface.depth[dark] = z + np.minimum(up, down) * z / camera.K[0, 0]
+    surface.triangle[dark] = surface.triangle[source]
+    surface.barycentric[dark] = surface.barycentric[source]
+
+
+def _bind_lids(model: BodyModel, surface: Surface, landmarks: Float32) -> None:
+    """
+    Let what the portrait shows of the upper lids go down with their rims, or stay above.
+
+    A lid is folded while the eye is open: bound all along the fold, its few pixels would be torn
+    apart when it unfolds.  Lashes stay with their rim; between rim and crease opens the body
+    layer.
+    """
+    blink = anatomy(model).blink
+    rims = [lid_rim(model, side) for side in ('left', 'right')]
+    triangles, barycentrics = (np.concatenate([getattr(rim, name) for rim in rims])
+                               for name in ('triangles', 'barycentrics'))
+    lines = np.concatenate([densely(landmarks[list(UPPER_LID[side])])
+                            for side in ('left', 'right')])
+    share = np.einsum('hwk,hwk->hw', surface.barycentric, blink[model.faces[surface.triangle]])
+    trunk = surface.part == Part.TRUNK
+    rows, columns = np.nonzero(trunk & (share > _STAYS))
+    if not len(rows):
+        return
+    _, nearest = cKDTree(lines).query(np.stack([columns, rows], 1) + 0.5)
+    rim_share = np.einsum('nk,nk->n', barycentrics, blink[model.faces[triangles]])[nearest]
+    goes = share[rows, columns] > _GOES * rim_share
+    at = rows[goes], columns[goes]
+    surface.triangle[at] = triangles[nearest[goes]]
+    surface.barycentric[at] = barycentrics[nearest[goes]]
+
+    at = rows[~goes], columns[~goes]
+    still = np.argwhere(trunk & (share <= _STAYS))
+    source = tuple(still[cKDTree(still).query(np.stack(at, 1))[1]].T)
+    surface.triangle[at] = surface.triangle[source]
+    surface.barycentric[at] = surface.barycentric[source]
 
 
 def _normals(model: BodyModel, normals: Float32, seen: ZBuffer) -> Float32:
@@ -168,15 +216,14 @@ def _shown_parts(model: BodyModel, modelled: NDArray[np.uint8], seen: ZBuffer, r
                  camera: Camera) -> NDArray[np.uint8]:
     """Return the (H, W) part that the portrait shows."""
     parts = _arms_and_trunk(model, modelled, seen, rgb, mask, camera)
-    lips = _lips(landmarks, parts.shape)
-    parts = np.where(lips > 0, lips, parts)
-    upper, lower = landmarks[list(face.UPPER_LIP_INNER)], landmarks[list(face.LOWER_LIP_INNER)]
-    gap = np.linalg.norm(upper - lower, axis=1).max()
-    if gap > _OPEN_MOUTH_PX:
-        inner = face.UPPER_LIP_INNER + face.LOWER_LIP_INNER[-2:0:-1]
-        parts[_filled(landmarks[list(inner)], parts.shape)] = Part.MOUTH
-    parts[_filled(landmarks[list(face.LEFT_EYE)], parts.shape)] = Part.LEFT_EYE
-    parts[_filled(landmarks[list(face.RIGHT_EYE)], parts.shape)] = Part.RIGHT_EYE
+    _show_mouth(parts, rgb, landmarks)
+    for part, eye, iris, side in (
+            (Part.LEFT_EYE, face.LEFT_EYE, face.LEFT_IRIS, 'left'),
+            (Part.RIGHT_EYE, face.RIGHT_EYE, face.RIGHT_IRIS, 'right')):
+        contour = landmarks[list(eye)]
+        contour[np.isin(eye, UPPER_LID[side][1:-1]), 1] += _RIM_PX
+        within = _filled(contour, parts.shape)
+        parts[within & ~_beside_eye(within, rgb, landmarks[list(iris)])] = part
     return np.where(mask, parts, Part.NONE).astype(np.uint8)
 
 
@@ -217,6 +264,51 @@ def _filled(polygon: Float32, shape: tuple[int, ...]) -> NDArray[np.bool_]:
     fixed = np.round((polygon - 0.5) * 16).astype(np.int32)  # cv2 counts from pixel centres
     cv2.fillPoly(out, [fixed], 1, shift=4)
     return out > 0
+
+
+def _beside_eye(eye: NDArray[np.bool_], rgb: UInt8, iris: Float32) -> NDArray[np.bool_]:
+    """Return what between the lids is no eyeball: lashes, their shadow, the corners' flesh."""
+    radius = np.linalg.norm(iris[1:] - iris[0], axis=1).max()
+    y, x = np.indices(eye.shape)
+    white = eye & (np.hypot(x + 0.5 - iris[0, 0], y + 0.5 - iris[0, 1]) > _IRIS * radius)
+    if not white.any():
+        return white
+    lab = cv2.cvtColor(rgb.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
+    light, red = lab[..., 0], lab[..., 1]
+    return white & ((light < 0.55 * np.percentile(light[white], 75))
+                    | (red > np.median(red[white]) + 14))
+
+
+def _show_mouth(parts: NDArray[np.uint8], rgb: UInt8, landmarks: Float32) -> None:
+    """
+    Tell teeth, the dark behind them, and lips between the contours of the lips.
+
+    Teeth are brighter than the dark and less red than the lips; below a gap they are the lower
+    ones.
+    """
+    lips = _lips(landmarks, parts.shape)
+    inner = face.UPPER_LIP_INNER + face.LOWER_LIP_INNER[-2:0:-1]
+    mouth = _filled(landmarks[list(inner)], parts.shape)
+    if not mouth.any() or not lips.any():
+        return
+    lab = cv2.cvtColor(rgb.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
+    light, red = lab[..., 0], lab[..., 1]
+    lip_light, lip_red = np.median(light[lips > 0]), np.median(red[lips > 0])
+    upper, lower = landmarks[list(face.UPPER_LIP_INNER)], landmarks[list(face.LOWER_LIP_INNER)]
+    is_open = np.linalg.norm(upper - lower, axis=1).max() > _OPEN_MOUTH_PX
+    bright = light > max(0.5 * np.percentile(light[mouth], 95), 0.7 * lip_light)
+    less_red = red < np.where(light > 1.1 * lip_light, 0.85, 0.65) * lip_red
+    teeth = mouth & bright & less_red & is_open
+    closed = cv2.morphologyEx(teeth.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8))
+    teeth = mouth & (closed > 0)  # with the gaps between them
+    dark = mouth & ~teeth & ((light < 0.75 * lip_light) | (red < 0.85 * lip_red) & is_open)
+    parts[lips > 0] = lips[lips > 0]
+    parts[mouth] = lips[_nearest(lips > 0)][mouth]
+    parts[dark] = Part.MOUTH
+    parts[teeth] = Part.UPPER_TEETH
+    gap = mouth & ~teeth & (np.cumsum(teeth, 0) > 0)
+    below = teeth & (np.cumsum(gap, 0) > 1)
+    parts[below] = Part.LOWER_TEETH if below.sum() > _LOWER_ROW * teeth.sum() else Part.MOUTH
 
 
 def _nearest(known: NDArray[np.bool_]) -> tuple[np.ndarray, np.ndarray]:
@@ -265,13 +357,3 @@ def _relax(values: np.ndarray, region: NDArray[np.bool_], free: NDArray[np.bool_
     for _ in range(rounds):
         np.copyto(part, cv2.blur(np.where(inside, part, 0), (5, 5)).reshape(part.shape) / weight,
                   where=moving)
-
-
-def _still_triangle(model: BodyModel) -> int:
-    """Return a triangle that moves with the head and with no blendshape, for the upper teeth."""
-    moved = np.zeros(len(model.template), bool)
-    moved[model.blendshapes.vertices] = True
-    head = model.skin_weights[:, 0] > 0.999
-    head &= model.vertex_parts() == VERTEX_PARTS.index('head')
-    still = (head & ~moved)[model.faces].all(1) & anatomy(model).skin
-    return int(np.flatnonzero(still)[0])

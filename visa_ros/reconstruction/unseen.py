@@ -41,7 +41,8 @@ def vertex_colors(model: BodyModel, vertices: Float32, surface: Surface, colors:
                     [Part.LEFT_ARM, Part.RIGHT_ARM], Part.TRUNK)
     pixel_arm = np.where(surface.part > Part.RIGHT_ARM, Part.TRUNK, surface.part)[y, x]
     seen = (framed & (facing > 0.3) & (alpha[y, x] > 0.95) & (pixel_arm == arm)
-            & (np.abs(surface.depth[y, x] - vertices[:, 2]) < 0.01))
+            & (np.abs(surface.depth[y, x] - vertices[:, 2]) < 0.01)
+            & (surface.part[y, x] < Part.LEFT_EYE))
 
     # Lids take the skin around them: what is seen on their rims are lashes.
     rims = landmarks[[*face.LEFT_EYE, *face.RIGHT_EYE]]
@@ -50,7 +51,7 @@ def vertex_colors(model: BodyModel, vertices: Float32, surface: Surface, colors:
 
     weight = np.where(seen, 1e3, 1e-9)
     target = cv2.blur(colors, (3, 3))[y, x].astype(np.float64)
-    skin = _skin_color(colors, landmarks)
+    skin = skin_color(colors, landmarks)
     for hand in (4, 5):
         if seen[parts == hand].mean() < 0.05:
             weight[parts == hand], target[parts == hand] = 1, skin
@@ -58,11 +59,6 @@ def vertex_colors(model: BodyModel, vertices: Float32, surface: Surface, colors:
     weight[back & ~seen], target[back & ~seen] = _HAIR_PULL, hair
     matrix = diags(weight) + laplacian(len(vertices), anatomy(model).edges)
     painted = spsolve(matrix.tocsc(), weight[:, None] * target)
-    inside = np.zeros(len(vertices), bool)
-    inside[model.faces[anatomy(model).mouth]] = True
-    lips = vertices[model.faces[model.face_landmarks.triangles[list(face.UPPER_LIP_INNER)]]]
-    depth = np.maximum(vertices[inside, 2] - lips[..., 2].mean(), 0)
-    painted[inside] = skin * (0.4, 0.2, 0.2) * (0.2 + 0.8 * np.exp(-depth / 0.015))[:, None]
     return painted.astype(np.float32)
 
 
@@ -80,43 +76,8 @@ def _hair(model: BodyModel, seen: NDArray[np.bool_], colors: np.ndarray, skin: F
     return back, np.median(colors[chosen], axis=0)
 
 
-def _skin_color(colors: Float32, landmarks: Float32) -> Float32:
+def skin_color(colors: Float32, landmarks: Float32) -> Float32:
     """Return the median colour of the cheeks."""
     cheeks = landmarks[[50, 101, 118, 280, 330, 347]]
     x, y = np.clip(cheeks, 0, (colors.shape[1] - 1, colors.shape[0] - 1)).astype(int).T
     return np.median(cv2.blur(colors, (5, 5))[y, x], axis=0)
-
-
-def eye_colors(points: Float32, side: str, surface: Surface, colors: Float32,
-                landmarks: Float32, camera: Camera) -> Float32:
-    """
-    Return colours of an eyeball: what the lids leave to see, and behind them its continuation.
-
-    The iris is completed by its own mirror image through its centre, the white by its median.
-    """
-    part = Part.LEFT_EYE if side == 'left' else Part.RIGHT_EYE
-    iris = landmarks[list(face.LEFT_IRIS if side == 'left' else face.RIGHT_IRIS)]
-    center = iris[0]
-    radius = np.linalg.norm(iris[1:] - center, axis=1).max()
-    height, width = surface.part.shape
-    open_pixels = surface.part == part
-
-    def look_up(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        x, y = np.clip(pixels, 0, (width - 1, height - 1)).astype(int).T
-        return colors[y, x], open_pixels[y, x]
-
-    def median(chosen: NDArray[np.bool_], otherwise: Float32) -> Float32:
-        return np.median(colors[chosen], axis=0) if chosen.sum() > 3 else otherwise
-
-    y, x = np.indices((height, width))
-    from_iris = np.hypot(x + 0.5 - center[0], y + 0.5 - center[1])
-    bright = colors.sum(2) > np.median(colors[open_pixels].sum(1)) if open_pixels.any() else False
-    white = median(open_pixels & (from_iris > 1.1 * radius) & bright, np.full(3, 0.7))
-    dark = median(open_pixels & (from_iris < 0.8 * radius), np.full(3, 0.15))
-
-    pixels = project(points, camera)
-    in_iris = (np.linalg.norm(pixels - center, axis=1) < radius)[:, None]
-    own, own_seen = look_up(pixels)
-    mirrored, mirrored_seen = look_up(2 * center - pixels)
-    hidden = np.where(in_iris, np.where(mirrored_seen[:, None], mirrored, dark), white)
-    return np.where(own_seen[:, None], own, hidden).astype(np.float32)
