@@ -144,11 +144,11 @@ def _arrays(person: Person, portrait: Shot, views: list[Shot]) -> dict[str, np.n
 def write_takes(assets: Path, out: Path, split: str, first: int, people: int,
                 views: int) -> None:
     """Photograph people into ``out/<name>.npz``; those already there are left as they are."""
-    from tqdm import tqdm
+    from rich.progress import track
 
     out.mkdir(parents=True, exist_ok=True)
     studio = Studio(assets, Camera.from_focal(1.6 * PORTRAIT_PX, PORTRAIT_PX, PORTRAIT_PX))
-    for index in tqdm(range(first, first + people), unit='person'):
+    for index in track(range(first, first + people), 'photographing people'):
         path = out / f'{split}-{index:06d}.npz'
         if not path.is_file():
             write_arrays(path, **take(studio, split, index, views))
