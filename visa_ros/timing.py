@@ -8,9 +8,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 # Enough for ten minutes at 30 frames a second.
 _KEPT = 18_000
+
+
+def quantiles_ms(ms: ArrayLike) -> dict[str, float]:
+    """Return median, p95 and p99 of durations in milliseconds."""
+    p50, p95, p99 = np.percentile(np.asarray(ms, float), (50, 95, 99)).round(2).tolist()
+    return {'p50_ms': p50, 'p95_ms': p95, 'p99_ms': p99}
 
 
 @dataclass
@@ -64,10 +71,5 @@ class RunStatistics:
 
     def rows(self) -> list[dict[str, str | float]]:
         """Return a table row (p50, p95, p99 in ms) for each stage and for the whole way."""
-        rows: list[dict[str, str | float]] = []
-        for stage, values in (*self._stages.items(), ('camera to display', self._latencies_ms)):
-            if values:
-                p50, p95, p99 = np.percentile(values, (50, 95, 99))
-                rows.append({'stage': stage, 'p50_ms': round(float(p50), 1),
-                             'p95_ms': round(float(p95), 1), 'p99_ms': round(float(p99), 1)})
-        return rows
+        return [{'stage': stage, **quantiles_ms(values)} for stage, values in
+                (*self._stages.items(), ('camera to display', self._latencies_ms)) if values]

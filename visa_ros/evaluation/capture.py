@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from visa_ros.conventions import JOINT_INDEX, PART_INDEX
-from visa_ros.evaluation.report import Report, quantiles_ms
+from visa_ros.evaluation.report import Report
+from visa_ros.timing import quantiles_ms
 from visa_ros.types import Camera, Float32, OperatorPose, UInt8
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ class Measured:
     def row(self) -> dict[str, float]:
         """Return the columns of the report."""
         total = np.array(self.detect_s[5:]) + np.array(self.solve_s[5:])
-        speed = quantiles_ms(total)
+        speed = quantiles_ms(1e3 * np.asarray(total))
         row: dict[str, float] = {
             'frames': self.frames, 'seen %': _percent(len(self.poses), self.frames),
             'face %': _percent(self.faces, self.frames),

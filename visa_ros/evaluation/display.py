@@ -23,7 +23,8 @@ import numpy as np
 
 from visa_ros import samples
 from visa_ros.evaluation.latency import viewer
-from visa_ros.evaluation.report import Report, quantiles_ms
+from visa_ros.evaluation.report import Report
+from visa_ros.timing import quantiles_ms
 from visa_ros.types import ShadedFrame, UInt8
 
 _WARM_UP_S = 3.0
@@ -58,7 +59,7 @@ def run(arguments: argparse.Namespace) -> Report:
         f'{arguments.size}x{arguments.size} at {arguments.fps:g} frames a second, '
         f'JPEG quality {arguments.quality}', rows,
         ['encoding, ms: ' + ', '.join(f'{name[:3]} {value:.2f}' for name, value
-                                      in quantiles_ms(encode_s).items()),
+                                      in quantiles_ms(1e3 * np.array(encode_s)).items()),
          f'a frame: {kilobytes:.1f} kB; each viewer: '
          f'{kilobytes * 8e-3 * arguments.fps:.1f} Mbit/s',
          'cores: of this process; show: what the render loop waits; latency: from there to the '
@@ -94,7 +95,7 @@ def _measure(arguments: argparse.Namespace, pictures: list[UInt8], viewers: int,
     if not browser:
         latencies_s = [latency_s for views in drawn for at_s, latency_s in views
                        if at_s > start_s]
-        latency = quantiles_ms(latencies_s) if latencies_s else {}
+        latency = quantiles_ms(1e3 * np.array(latencies_s)) if latencies_s else {}
     return {'viewers': '1 browser' if browser else viewers, 'cores': round(cores, 3),
             'show_p50_us': round(float(np.median(show_s)) * 1e6),
             **{f'latency_{name}': value for name, value in latency.items()}}

@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from visa_ros.evaluation.report import Report, quantiles_ms
+from visa_ros.evaluation.report import Report
+from visa_ros.timing import quantiles_ms
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -78,7 +79,7 @@ def run(arguments: argparse.Namespace) -> Report:
     rows: list[dict[str, Any]] = [*statistics.rows()]
     in_time = [row for row in drawn if row[0] > start_s]
     rows.append({'stage': 'camera to viewer, drawn',
-                 **quantiles_ms([latency_s for _, latency_s in in_time])})
+                 **quantiles_ms([1e3 * latency_s for _, latency_s in in_time])})
     return Report(
         f'{len(avatar)} Gaussians at {arguments.size}x{arguments.size}: '
         f'{statistics.frames / elapsed_s:.1f} fresh frames a second, '

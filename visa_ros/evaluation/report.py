@@ -10,16 +10,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import ArrayLike
+from visa_ros.tables import table
 
 _PACKAGES = ('numpy', 'torch', 'mediapipe', 'opencv-contrib-python', 'gsplat', 'ros-jazzy-rclpy')
-
-
-def quantiles_ms(seconds: ArrayLike) -> dict[str, float]:
-    """Return median, p95 and p99 of durations in seconds, as milliseconds."""
-    p50, p95, p99 = np.percentile(np.asarray(seconds, float) * 1e3, (50, 95, 99))
-    return {'p50_ms': round(p50, 2), 'p95_ms': round(p95, 2), 'p99_ms': round(p99, 2)}
 
 
 def machine() -> dict[str, Any]:
@@ -64,16 +57,9 @@ class Report:
     def print(self) -> None:
         """Print the table to the terminal."""
         from rich.console import Console
-        from rich.table import Table
 
-        table = Table(title=self.title, title_justify='left')
-        columns = list(dict.fromkeys(key for row in self.rows for key in row))
-        for column in columns:
-            table.add_column(column, justify='left' if column == columns[0] else 'right')
-        for row in self.rows:
-            table.add_row(*(_cell(row.get(column, '')) for column in columns))
         console = Console()
-        console.print(table)
+        console.print(table(self.title, self.rows))
         about = machine()
         console.print(f'{about["processor"]}, {about["cores"]} cores, load {about["load_1min"]}')
         for note in self.notes:
@@ -86,7 +72,3 @@ class Report:
             'title': self.title, 'measured_at': datetime.now(UTC).isoformat(timespec='seconds'),
             'machine': machine(), 'rows': self.rows, 'notes': self.notes,
             **({'values': self.values} if self.values else {})}, indent=1) + '\n')
-
-
-def _cell(value: Any) -> str:
-    return f'{value:.4g}' if isinstance(value, float) else str(value)

@@ -6,9 +6,8 @@ from typing import Any
 
 import rclpy
 from rich.console import Console
-from rich.table import Table
+from rich.progress import Progress
 from sensor_msgs.msg import CompressedImage, Image
-from tqdm import tqdm
 
 from visa_ros.capture.capture import PoseCapture
 from visa_ros.capture.config import CaptureConfig
@@ -25,6 +24,7 @@ from visa_ros.pipeline import Pipeline
 from visa_ros.rendering.playback import PlaybackConfig
 from visa_ros.rendering.renderer import RenderingConfig
 from visa_ros.rendering.stage import AvatarStage
+from visa_ros.tables import table
 from visa_ros.timing import StageTimes
 from visa_ros.types import CoarseFrame, GaussianAvatar, Presence
 from visa_ros.worker import Worker
@@ -105,37 +105,32 @@ class TelepresenceNode(StageNode):
         statistics = self.pipeline.statistics
         if not statistics.frames:
             return
-        table = Table(title=f'{statistics.frames} frames, {statistics.fps:.1f} fps',
-                      title_justify='left')
-        for column in ('stage', 'p50_ms', 'p95_ms', 'p99_ms'):
-            table.add_column(column, justify='left' if column == 'stage' else 'right')
-        for row in statistics.rows():
-            table.add_row(*map(str, row.values()))
         console = Console(stderr=True)
-        console.print(table)
+        console.print(table(f'{statistics.frames} frames, {statistics.fps:.1f} fps',
+                            statistics.rows()))
         dropped = ', '.join(f'{name} {count}' for name, count in self.pipeline.dropped.items())
         console.print(f'dropped for newer ones: {dropped}; refused: {self.pipeline.refused}')
 
 
 def main(args: list[str] | None = None) -> int:
     """Run the process."""
-    bar = tqdm(total=100, desc='avatar', unit='%', file=sys.stderr, leave=False,
-               disable=not sys.stderr.isatty())
+    bar = Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
+    task = bar.add_task('avatar', total=1)
 
     def show_progress(step: str, fraction: float) -> None:
-        bar.set_description(f'avatar: {step}')
-        bar.update(round(100 * fraction) - bar.n)
+        bar.update(task, completed=fraction, description=f'avatar: {step}')
 
     def make_nodes() -> list[StageNode]:
         telepresence = TelepresenceNode()
 
         def show(avatar: GaussianAvatar) -> None:
-            bar.close()
+            bar.stop()
             telepresence.show(avatar)
 
         return [telepresence, AvatarReconstructionNode(show, show_progress)]
 
-    return run(make_nodes, args)
+    with bar:
+        return run(make_nodes, args)
 
 
 if __name__ == '__main__':
