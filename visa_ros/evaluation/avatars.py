@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from rich.progress import track
 
 from visa_ros._optional import require
-from visa_ros.errors import InputError, PortraitError
+from visa_ros.errors import AvatarError, InputError, PortraitError, ResourceError
 from visa_ros.evaluation.avatars_driving import driven
 from visa_ros.evaluation.avatars_subjects import (
     BACKGROUND,
@@ -82,37 +83,53 @@ def run(arguments: argparse.Namespace) -> Report:
         return _write_portraits(subjects, arguments.write_portraits)
     variants = {name: _VARIANTS[name] for name in arguments.variants} | _settings(arguments.set)
     folders = dict(entry.split('=', 1) for entry in arguments.also)
-    values: list[dict[str, Any]] = []
-    refused: list[str] = []
+    report = Report('Avatars of one portrait in new poses')
     faces: list[Float32] = []
-    seconds = {'truth': 0.0, 'avatars': 0.0, 'comparison': 0.0}
-    sheets = 0
-    start = time.perf_counter()
-    for subject in subjects:
-        seconds['truth'] += time.perf_counter() - start
-        start = time.perf_counter()
-        try:
-            methods = _methods(subject, variants, folders)
-        except PortraitError as error:
-            refused.append(f'{subject.name}: {error}')
-            start = time.perf_counter()
-            continue
-        seconds['avatars'] += time.perf_counter() - start
-        start = time.perf_counter()
-        values += _measured(subject, methods)
-        faces.append(identity(subject.views[0].rgb, subject.views[0].face))
-        if sheets < arguments.sheets:
-            _write_sheet(subject, methods, _OUT / f'avatars_{subject.name}.png')
-            sheets += 1
-        seconds['comparison'] += time.perf_counter() - start
-        start = time.perf_counter()
-    report = _report(values, refused, seconds)
+    clock = _Clock()
+    try:
+        for subject in track(clock.timed('truth', subjects), 'subjects'):
+            try:
+                methods = _methods(subject, variants, folders)
+            except (PortraitError, AvatarError, ResourceError) as error:
+                report.notes.append(f'{subject.name} is left out: {error}')
+                continue
+            clock.lap('avatars')
+            report.values += _measured(subject, methods)
+            if len(faces) < arguments.sheets:
+                _write_sheet(subject, methods, _OUT / f'avatars_{subject.name}.png')
+            faces.append(identity(subject.views[0].rgb, subject.views[0].face))
+            clock.lap('comparison')
+    except KeyboardInterrupt:
+        report.notes.append('interrupted: these are the subjects so far')
+    _tabulate(report)
     if len(faces) > 1:
         alike = np.array(faces) @ np.array(faces).T
         others = alike[~np.eye(len(faces), dtype=bool)]
         report.notes.append(f'identity of two different subjects: mean {others.mean():.3f}, '
                             f'95th percentile {np.percentile(others, 95):.3f}')
+    report.notes.append('seconds: ' + ', '.join(
+        f'{name} {value:.0f}' for name, value in clock.seconds.items()))
     return report
+
+
+class _Clock:
+    """Adds up what the parts of a loop take."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._start_s = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        """Count the time since the last lap."""
+        now_s = time.perf_counter()
+        self.seconds[name] = self.seconds.get(name, 0) + now_s - self._start_s
+        self._start_s = now_s
+
+    def timed(self, name: str, subjects: Iterator[Subject]) -> Iterator[Subject]:
+        """Count what it takes to get the next one."""
+        for subject in subjects:
+            self.lap(name)
+            yield subject
 
 
 def _subjects(arguments: argparse.Namespace) -> Iterator[Subject]:
@@ -240,10 +257,9 @@ def _measured(subject: Subject, methods: dict[str, Method]) -> list[dict[str, An
     return out
 
 
-def _report(values: list[dict[str, Any]], refused: list[str],
-            seconds: dict[str, float]) -> Report:
-    """Return means over subjects and poses, the portrait's own pose apart."""
-    report = Report('Avatars of one portrait in new poses', values=values)
+def _tabulate(report: Report) -> None:
+    """Fill the table: means over subjects and poses, the portrait's own pose apart."""
+    values = report.values
     names = list(dict.fromkeys(value['method'] for value in values))
     for kind in ('people', 'clip'):
         own = [value for value in values if (value['subject'] in CLIPS) == (kind == 'clip')]
@@ -262,13 +278,10 @@ def _report(values: list[dict[str, Any]], refused: list[str],
                                   or value['pose'] == PORTRAIT_POSE):
             report.rows.append(_row(f'{kind}: {_title(of_pose)}, {pose}', [
                 value for value in own if value['pose'] == pose], of_pose, names))
-    report.notes += [
+    report.notes.append(
         'means over subjects and poses without the portrait\'s own ("front"); PSNR and SSIM where '
-        'the truth or the render shows the person, parts by the truth\'s labels; hidden: what the '
-        'portrait does not show; IoU of the outlines; identity: cosine of face descriptors',
-        'seconds: ' + ', '.join(f'{name} {value:.0f}' for name, value in seconds.items())]
-    report.notes += [f'refused: {reason}' for reason in refused]
-    return report
+        "the truth or the render shows the person, parts by the truth's labels; hidden: what the "
+        'portrait does not show; IoU of the outlines; identity: cosine of face descriptors')
 
 
 def _title(figure: str) -> str:
