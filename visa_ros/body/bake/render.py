@@ -131,7 +131,7 @@ class BodyRenderer:
         np.add.at(normals, self._model.faces, flat[:, None])
         moving = np.concatenate([triangles, normals[self._model.faces]], axis=2)
         self._moving.write(moving.astype(np.float32))
-        self._program['clip'].write(_clip(camera, T_camera_body).astype('f4').T.tobytes())
+        self._program['clip'].write(clip_matrix(camera, T_camera_body).astype('f4').T.tobytes())
         self._frame.use()
         self._frame.clear(0.7, 0.7, 0.7)
         self._skin.use()
@@ -159,8 +159,8 @@ class BodyRenderer:
         return out
 
 
-def _clip(camera: Camera, T_camera_body: Float32, near: float = 0.05,
-          far: float = 20.0) -> np.ndarray:
+def clip_matrix(camera: Camera, T_camera_body: Float32, near: float = 0.05,
+                far: float = 20.0) -> np.ndarray:
     """Return OpenGL's 4x4 clip matrix for a pinhole camera with optical axes."""
     K, width, height = camera.K, camera.width, camera.height
     project = np.array([

@@ -4,7 +4,25 @@ from __future__ import annotations
 import numpy as np
 
 from visa_ros.body.bake.source import Source
+from visa_ros.conventions import JOINT_INDEX
 from visa_ros.types import Float32
+
+BODY_BETAS, HEAD_BETAS = 48, 96
+_HEAD_WEIGHT = 4.0  # of a head vertex' squared error, in the basis of the whole body
+
+
+def vertex_weights(source: Source) -> np.ndarray:
+    """Return what the (V,) vertices' squared errors count in the basis of the whole body."""
+    head = [JOINT_INDEX[name] for name in ('neck', 'head', 'left_eye', 'right_eye')]
+    return np.where(source.skin[:, head].sum(1) > 0.5, _HEAD_WEIGHT, 1.0)
+
+
+def beta_directions(source: Source, people: Float32) -> Float32:
+    """Return the (B, D) combinations of directions that the betas are, from sampled people."""
+    weights = vertex_weights(source)
+    return np.concatenate([
+        principal_directions(source, people, ~source.head, BODY_BETAS, weights),
+        principal_directions(source, people, source.head, HEAD_BETAS, np.ones(len(weights)))])
 
 
 def principal_directions(source: Source, coefficients: Float32, use: np.ndarray, count: int,

