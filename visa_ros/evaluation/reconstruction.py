@@ -98,20 +98,32 @@ def run(arguments: argparse.Namespace) -> Report:
 
 
 def _glimpse(name: str, portrait: UInt8, avatar: GaussianAvatar) -> UInt8:
-    """Return the portrait and a few poses in a row."""
-    viewer = _Viewer(avatar)
+    """Return head and shoulders of the portrait and of the avatar in a few poses, in a row."""
+    viewer, window = _Viewer(avatar), _head_and_shoulders(portrait)
     pictures = [portrait] + [
         viewer.draw(_changed(avatar.portrait_pose, joints, blendshapes), angle_deg)
         for joints, blendshapes, angle_deg in (_POSES[pose] for pose in _GLIMPSE)]
-    return _labelled(np.concatenate([_tile(picture) for picture in pictures], 1), [name])
+    return _captioned(np.concatenate([_tile(picture[window]) for picture in pictures], 1), [name])
+
+
+def _head_and_shoulders(portrait: UInt8) -> tuple[slice, slice]:
+    """Return rows and columns about the face, three times as high."""
+    from visa_ros.reconstruction.portrait import find_person
+
+    face = find_person(portrait).face
+    assert face is not None
+    (left, top), (right, bottom) = face.min(0), face.max(0)
+    half, across = 1.5 * (bottom - top), (left + right) / 2
+    return (slice(max(0, int(top - half / 2)), int(top + 3 * half / 2)),
+            slice(max(0, int(across - half)), int(across + half)))
 
 
 def _refused(name: str, portrait: UInt8, reason: str) -> UInt8:
     """Return the portrait and why it was refused, as wide as a glimpse."""
     row = np.full((_TILE_PX, _TILE_PX * (1 + len(_GLIMPSE)), 3), 40, np.uint8)
+    _captioned(row[:, _TILE_PX:], ['', '', *textwrap.wrap(f'refused: {reason}', 80)])
     row[:, :_TILE_PX] = _tile(portrait)
-    return _labelled(_labelled(row, [name]), textwrap.wrap(f'refused: {reason}', 56),
-                     x=_TILE_PX + 8, y=40)
+    return _captioned(row, [name])
 
 
 def _tile(picture: UInt8) -> UInt8:
@@ -119,19 +131,23 @@ def _tile(picture: UInt8) -> UInt8:
     cv2 = require('cv2')
     picture = picture if picture.ndim == 3 else np.repeat(picture[..., None], 3, 2)
     scale = _TILE_PX / max(picture.shape[:2])
-    small = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    size = [min(_TILE_PX, max(1, round(side * scale))) for side in picture.shape[:2]]
+    small = cv2.resize(picture, size[::-1], interpolation=cv2.INTER_AREA)
     tile = np.full((_TILE_PX, _TILE_PX, 3), 40, np.uint8)
-    top, left = ((_TILE_PX - side) // 2 for side in small.shape[:2])
-    tile[top:top + small.shape[0], left:left + small.shape[1]] = small
+    top, left = ((_TILE_PX - side) // 2 for side in size)
+    tile[top:top + size[0], left:left + size[1]] = small
     return tile
 
 
-def _labelled(picture: UInt8, lines: list[str], x: int = 5, y: int = 14) -> UInt8:
+def _captioned(picture: UInt8, lines: list[str]) -> UInt8:
+    """Write white lines on dark ground from the upper left corner on; returns the picture."""
     cv2 = require('cv2')
     for number, line in enumerate(lines):
-        for color, thickness in (((0, 0, 0), 3), ((255, 255, 255), 1)):
-            cv2.putText(picture, line, (x, y + 18 * number), cv2.FONT_HERSHEY_SIMPLEX, 0.42,
-                        color, thickness, cv2.LINE_AA)
+        top, (width, _) = 17 * number, cv2.getTextSize(line, cv2.FONT_HERSHEY_SIMPLEX, 0.42, 1)[0]
+        if line:
+            picture[top:top + 17, :width + 8] = 40
+            cv2.putText(picture, line, (4, top + 12), cv2.FONT_HERSHEY_SIMPLEX, 0.42,
+                        (255, 255, 255), 1, cv2.LINE_AA)
     return picture
 
 
