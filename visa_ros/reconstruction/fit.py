@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.spatial.transform import Rotation
+from threadpoolctl import threadpool_limits
 
 from visa_ros.body.derivatives import BodyPoints
 from visa_ros.body.model import BodyModel
@@ -80,6 +81,9 @@ class BodyFit:
     joints_px: float
 
 
+# BLAS splits these small products over all cores and waits for each: on a busy machine that took
+# ten times the processor time.
+@threadpool_limits.wrap(limits=1, user_api='blas')
 def fit_body(model: BodyModel, landmarks: Landmarks, camera: Camera,
              progress: Callable[[float], None] = lambda fraction: None) -> BodyFit:
     """
