@@ -149,7 +149,7 @@ def test_teeth_of_the_portrait_stay_sharp_and_in_place(smiling):
     moved, _ = smiling.draw(pose)
     opened, _ = smiling.draw(pose, smiling.painted(teeth))
     assert (opened[..., 0] > 0.5).sum() > shown.sum()
-    assert np.median(np.abs(moved - still)[shown]) < 0.02
+    assert np.median(np.abs(moved - still)[shown]) < 0.05
 
 
 @pytest.mark.parametrize('person', ['closed', 'smiling'])

@@ -30,7 +30,7 @@ from visa_ros.types import Camera, Float32
 # Distance between the Gaussians.  The legs are never in the picture.
 _SPACING_M = {'head': 0.007, 'torso': 0.014, 'left_arm': 0.012, 'right_arm': 0.012,
               'left_hand': 0.007, 'right_hand': 0.007, 'legs': 0.0}
-_INNER_SPACING_M = {'eyeball': 0.0013, 'eye_socket': 0.0, 'mouth': 0.003, 'tongue': 0.003,
+_INNER_SPACING_M = {'eyeball': 0.0013, 'eye_socket': 0.0, 'mouth': 0.003, 'tongue': 0.004,
                     'teeth': 0.0013}
 _LID_AND_LIP_SPACING_M, _LID_AND_LIP_REACH_M = 0.0015, 0.012
 _UPPER_LID_SPACING_M = 0.001

@@ -1,11 +1,13 @@
 """Gaussians that repeat the portrait: one for each cell of a quadtree over its pixels."""
 from __future__ import annotations
 
+import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from visa_ros.reconstruction.cells import detail_cells
 from visa_ros.reconstruction.splats import OPACITY, THICKNESS, Splats, quats_of, splats_of
-from visa_ros.reconstruction.surface import Surface
+from visa_ros.reconstruction.surface import Part, Surface
 from visa_ros.types import Camera, Float32
 
 # A Gaussian's standard deviation over its cell's side: the smallest that leaves no holes.
@@ -34,7 +36,17 @@ def pixel_layer(surface: Surface, colors: Float32, alpha: Float32, landmarks: Fl
     return splats_of(
         means=rays * z[:, None], quats=quats, scales=scales, opacities=OPACITY * coverage,
         colors=color, triangles=surface.triangle[y, x],
-        barycentrics=surface.barycentric[y, x], seen=np.ones(len(z), bool))
+        barycentrics=surface.barycentric[y, x], seen=~_edges_of_openings(surface)[y, x])
+
+
+def _edges_of_openings(surface: Surface) -> NDArray[np.bool_]:
+    """
+    Return the pixels of lids and lips that border on eyes and teeth, which lie deeper.
+
+    Tuned, they would learn to paint what they dim behind them, and carry it along.
+    """
+    opening = (surface.part >= Part.LEFT_EYE).astype(np.uint8)
+    return cv2.dilate(opening, np.ones((3, 3), np.uint8)) > opening
 
 
 def _importance(landmarks: Float32, shape: tuple[int, ...]) -> Float32:

@@ -50,6 +50,7 @@ _EYES_BEHIND_LIDS_M = 0.002  # more than the body has it: lids close before what
 _STAYS, _GOES = 0.1, 0.5
 _RIM_PX = 0.5       # the half of an upper lid's rim that is over the eye
 _IRIS = 1.15        # of its radius: beyond begins the white
+_SEAM_PX = 1.2      # so far from the lips it is a line, no gap
 _BORDERS = 0.2      # of the distance to the upper lip: what is so near to the lower is its own
 _LOWER_ROW = 0.2    # of all teeth in sight: fewer are specks
 _OPEN_MOUTH_PX = 1.5
@@ -137,7 +138,8 @@ def _bind_dark(surface: Surface, camera: Camera) -> None:
     """
     Let the dark between the lips go with them, the deeper the further from them.
 
-    It is the upper lip's shadow, but for what borders on the lower lip.
+    It is the upper lip's shadow, but for what borders on the lower lip.  A mere line lies before
+    the lips, or they would cover it.
     """
     dark = surface.part == Part.MOUTH
     places = np.argwhere(dark)
@@ -148,7 +150,8 @@ def _bind_dark(surface: Surface, camera: Camera) -> None:
     (up, above), (down, below) = (cKDTree(lip).query(places) for lip in (upper, lower))
     source = tuple(np.where((down < _BORDERS * up)[:, None], lower[below], upper[above]).T)
     z = np.maximum(surface.depth[tuple(upper[above].T)], surface.depth[tuple(lower[below].T)])
-    surface.depth[dark] = z + np.minimum(up, down) * z / camera.K[0, 0]
+    inside = np.minimum(up, down) - _SEAM_PX
+    surface.depth[dark] = z + np.where(inside > 0, inside, inside - 1) * z / camera.K[0, 0]
     surface.triangle[dark] = surface.triangle[source]
     surface.barycentric[dark] = surface.barycentric[source]
 
