@@ -6,10 +6,10 @@ from pathlib import Path
 
 from rich.progress import track
 
-from visa_ros.reconstruction.network import WEIGHTS, NetworkConfig
+from visa_ros.reconstruction.network import WEIGHTS, NetworkConfig, load_network
 from visa_ros.training.avatars.cycle import training_portraits, write_cycle_takes
 from visa_ros.training.avatars.samples import prepare
-from visa_ros.training.avatars.train import TrainingConfig, train
+from visa_ros.training.avatars.train import TrainingConfig, fresh_network, train
 
 
 def main() -> None:
@@ -47,10 +47,14 @@ def main() -> None:
                            if not (arguments.out / take.name).exists()], 'samples'):
             prepare(take, arguments.out / take.name)
         return
-    network = NetworkConfig(surface_embedding=not arguments.no_surface_embedding,
-                            image_features=not arguments.no_image_features)
+    if arguments.start:
+        network = load_network(arguments.start)
+    else:
+        network = fresh_network(NetworkConfig(
+            surface_embedding=not arguments.no_surface_embedding,
+            image_features=not arguments.no_image_features), arguments.seed)
     train(arguments.samples, arguments.checks, arguments.out, network,
-          TrainingConfig(arguments.minutes, seed=arguments.seed), arguments.start)
+          TrainingConfig(arguments.minutes, seed=arguments.seed))
 
 
 if __name__ == '__main__':

@@ -5,7 +5,8 @@ import json
 import random
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from copy import deepcopy
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean
 
@@ -21,7 +22,6 @@ from visa_ros.reconstruction.network import (
     Attributes,
     AvatarNetwork,
     NetworkConfig,
-    load_network,
     save_network,
 )
 from visa_ros.reconstruction.predict import changed
@@ -77,8 +77,16 @@ class FeatureReader(nn.Module):
         return colors + self.layers(x).permute(0, 2, 3, 1)
 
 
-def train(samples: Path, checks: Path, out: Path, network: NetworkConfig,
-          config: TrainingConfig, start: Path | None = None) -> None:
+def fresh_network(config: NetworkConfig, seed: int) -> AvatarNetwork:
+    """Return an untrained network for the package's body; its tokens and vertices are set here."""
+    model = load_body_model()
+    places = torch.from_numpy(token_places(model))
+    torch.manual_seed(seed)
+    return AvatarNetwork(replace(config, tokens=len(places), vertices=len(model.template)), places)
+
+
+def train(samples: Path, checks: Path, out: Path, network: AvatarNetwork,
+          config: TrainingConfig) -> None:
     """
     Train until the minutes are used up, writing checkpoints; go on from one that is there.
 
@@ -89,19 +97,15 @@ def train(samples: Path, checks: Path, out: Path, network: NetworkConfig,
         on); and of other people, to measure on.
     out : Path
         The weights; ``.checkpoint`` and ``.json`` (the measurements) are written beside them.
-    network : NetworkConfig
-        Its vertices and tokens are set by the body model.
+    network : AvatarNetwork
+        Untrained, or trained before.
     config : TrainingConfig
-    start : Path, optional
-        Weights of the same size to begin with.
 
     """
     run = _Run(network, config)
     checkpoint = out.with_suffix('.checkpoint')
     if checkpoint.exists():
         run.resume(checkpoint)
-    elif start:
-        run.start_from(start)
     saved_s = time.monotonic()
     columns = (TextColumn('{task.description}'), BarColumn(), TimeRemainingColumn())
     with ThreadPoolExecutor(1) as loader, Progress(*columns) as progress:
@@ -129,17 +133,12 @@ def train(samples: Path, checks: Path, out: Path, network: NetworkConfig,
 class _Run:
     """The state of a training run."""
 
-    def __init__(self, network: NetworkConfig, config: TrainingConfig) -> None:
-        model = load_body_model()
-        places = torch.from_numpy(token_places(model))
-        sized = NetworkConfig(**asdict(network) | {
-            'tokens': len(places), 'vertices': len(model.template)})
-        torch.manual_seed(config.seed)
+    def __init__(self, network: AvatarNetwork, config: TrainingConfig) -> None:
         self._config = config
         self._random = random.Random(config.seed)
-        self.network = AvatarNetwork(sized, places)
-        self.averaged = AvatarNetwork(sized, places)
-        self.averaged.load_state_dict(self.network.state_dict())
+        self.network = deepcopy(network).train().requires_grad_()
+        self.averaged = deepcopy(network)
+        torch.manual_seed(config.seed)
         self.reader = FeatureReader()
         self._weights = [*self.network.parameters(), *self.reader.parameters()]
         self._optimizer = torch.optim.AdamW(self._weights, config.learning_rate, (0.9, 0.98),
@@ -192,12 +191,6 @@ class _Run:
         means = {name: fmean(row[name] for row in rows if name in row) for name in names}
         self.history.append({'minutes': round(self.spent_s / 60, 2), 'steps': self.steps}
                             | {name: round(value, 5) for name, value in means.items()})
-
-    def start_from(self, weights: Path) -> None:
-        """Begin with the weights of an earlier training; the feature reader begins anew."""
-        trained = load_network(weights).state_dict()
-        for network in (self.network, self.averaged):
-            network.load_state_dict(trained)
 
     def save(self, path: Path) -> None:
         """Write everything that going on needs."""
