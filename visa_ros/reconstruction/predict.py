@@ -12,11 +12,13 @@ from visa_ros.reconstruction.evidence import gather_evidence
 from visa_ros.reconstruction.network import Attributes, AvatarNetwork
 from visa_ros.reconstruction.splats import Splats
 from visa_ros.reconstruction.surface import Surface
+from visa_ros.reconstruction.threads import one_torch_thread
 from visa_ros.types import Camera, Float32
 
 _INVISIBLE = 0.02  # opacity below which a Gaussian is left out
 
 
+@one_torch_thread()
 def predict(model: BodyModel, splats: Splats, surface: Surface, colors: Float32, alpha: Float32,
             camera: Camera, network: AvatarNetwork) -> Splats:
     """

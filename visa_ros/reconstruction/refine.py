@@ -1,8 +1,7 @@
 """Make the Gaussians' picture the portrait's, by differentiable splatting."""
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from visa_ros.reconstruction.splats import Splats
+from visa_ros.reconstruction.threads import one_torch_thread
 from visa_ros.rendering.rasterization import rasterization
 from visa_ros.types import Camera, Float32
 
@@ -24,23 +24,7 @@ _BETAS = (0.8, 0.95)     # faster than Adam's defaults: there are few steps
 _MIN_GROWTH, _MAX_GROWTH = 0.5, 1.3
 
 
-@contextmanager
-def _one_torch_thread() -> Iterator[None]:
-    """
-    Let torch compute in one thread; the rasterizer's own pool takes all cores.
-
-    The tensors are small, and OpenMP ends each operation when all of its threads have arrived:
-    on two cores with a load of 5, two threads made a step take 5 times as long.
-    """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
-@_one_torch_thread()
+@one_torch_thread()
 def refine(splats: Splats, colors: Float32, alpha: Float32, camera: Camera, steps: int,
            seed: int, progress: Callable[[float], None] = lambda fraction: None) -> Splats:
     """
