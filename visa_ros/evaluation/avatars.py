@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from rich.console import Console
 from rich.progress import track
 
 from visa_ros._optional import require
@@ -87,7 +88,8 @@ def run(arguments: argparse.Namespace) -> Report:
     faces: list[Float32] = []
     clock = _Clock()
     try:
-        for subject in track(clock.timed('truth', subjects), 'subjects'):
+        for subject in track(clock.timed('truth', subjects), 'subjects',
+                             console=Console(stderr=True)):
             try:
                 methods = _methods(subject, variants, folders)
             except (PortraitError, AvatarError, ResourceError) as error:
