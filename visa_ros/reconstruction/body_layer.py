@@ -39,6 +39,7 @@ _UPPER_LID_SPACING_M = 0.001
 _PATCH_SIGMA = 1.9
 _MIN_SIGMA, _FOLDED_SIGMA, _MAX_SIGMA = 0.6, 0.9, 1.2
 _DISC_REACH = 2.0       # a disc shows this many standard deviations far
+_TURNED = 0.5           # sine between normal and view from which the normal says where outwards is
 # Of a disc at the outline, and beside eyes and teeth.
 _MIN_SHRINK, _MIN_LID_SHRINK, _MIN_LIP_SHRINK = 0.2, 0.6, 0.3
 _UNDER_PIXELS = 1.0     # how far below the surface the layer lies, in its discs' sizes
@@ -96,8 +97,9 @@ def body_layer(model: BodyModel, vertices: Float32, surface: Surface, colors: Fl
     kept = behind < _MAX_PUSH_M
     center += np.clip(behind, 0, _MAX_PUSH_M)[:, None] * ray
     # None may glow over the outline: further in first, and what is still over it smaller.
-    center -= _over_edge(center, sizes[:, 0], alpha > 0.5, camera)[:, None] * normal
-    over = _over_edge(center, sizes[:, 0], alpha > 0.5, camera) / (_DISC_REACH * sizes[:, 0])
+    across = _size_across_outline(axes, sizes, normal, ray)
+    center -= _over_edge(center, across, alpha > 0.5, camera)[:, None] * normal
+    over = _over_edge(center, across, alpha > 0.5, camera) / (_DISC_REACH * across)
     sizes *= np.maximum(1 - over, _MIN_SHRINK)[:, None]
     kept &= _behind_picture(center, sizes[:, 0], surface, alpha, camera) < np.inf
     # Nor far over eyes and teeth.
@@ -271,6 +273,16 @@ def _behind_picture(points: Float32, margin: Float32, surface: Surface, alpha: F
     outside = np.abs(pixels - np.stack([x, y], 1)).max(1)
     air = (alpha[y, x] <= 0.5) & (outside < _FRAME_MARGIN * max(alpha.shape))
     return np.where(air, np.inf, gap)
+
+
+def _size_across_outline(axes: np.ndarray, sizes: np.ndarray, normal: Float32,
+                         ray: np.ndarray) -> np.ndarray:
+    """Return (N,) discs' sizes as the portrait sees them in the direction of their normals."""
+    sideways = normal - np.einsum('nc,nc->n', normal, ray)[:, None] * ray
+    length = np.linalg.norm(sideways, axis=1)
+    turned = np.einsum('nck,nc->nk', axes, sideways / np.maximum(length, 1e-9)[:, None])
+    size = np.linalg.norm(sizes * turned, axis=1)
+    return np.where(length > _TURNED, size, sizes[:, 0])  # what faces the camera shows all of it
 
 
 def _over_edge(points: Float32, sizes: Float32, mask: NDArray[np.bool_],

@@ -46,7 +46,8 @@ class Cells:
         return values
 
 
-def detail_cells(image: Float32, mask: NDArray[np.bool_], weight: Float32, count: int) -> Cells:
+def detail_cells(image: Float32, mask: NDArray[np.bool_], weight: Float32, count: int,
+                 cut: NDArray[np.bool_] | None = None) -> Cells:
     """
     Tile a mask with about ``count`` cells such that little of the picture is lost.
 
@@ -62,6 +63,8 @@ def detail_cells(image: Float32, mask: NDArray[np.bool_], weight: Float32, count
     weight : (H, W) float32
         Of a pixel's squared error.
     count : int
+    cut : (H, W) bool, optional
+        Pixels that are cells of their own.
 
     """
     padded, cover = _padded(image), _padded(mask)
@@ -69,6 +72,11 @@ def detail_cells(image: Float32, mask: NDArray[np.bool_], weight: Float32, count
     error = [_error(padded, weight, size) for size in _SIZES]
     coarse_gain = error[0] - _coarser(error[1]).sum(-1)
     fine_gain = error[1] - _coarser(error[2]).sum(-1)
+    if cut is not None:
+        cut = _padded(cut & mask)
+        coarse_gain, fine_gain = (np.where(_blocks(cut, size).any((1, 3)), np.inf, gain)
+                                  for size, gain in zip(_SIZES, (coarse_gain, fine_gain),
+                                                        strict=False))
     # A fine split needs the coarse one, which is worth what it opens the way to.
     coarse_gain = np.maximum(coarse_gain, _coarser(fine_gain).max(-1))
     used = [np.asarray(_blocks(cover, size).any((1, 3))) for size in _SIZES]
@@ -93,6 +101,13 @@ def detail_cells(image: Float32, mask: NDArray[np.bool_], weight: Float32, count
         x.append(columns * size)
         sizes.append(np.full(len(rows), size))
     return Cells(*(np.concatenate(values).astype(np.int32) for values in (x, y, sizes)))
+
+
+def grid_cells(mask: NDArray[np.bool_]) -> Cells:
+    """Tile a mask with the largest cells: those whose middle is in it."""
+    size = _SIZES[0]
+    y, x = (size * at for at in np.nonzero(_padded(mask)[size // 2::size, size // 2::size]))
+    return Cells(x.astype(np.int32), y.astype(np.int32), np.full(len(x), size, np.int32))
 
 
 def _padded(image: np.ndarray) -> np.ndarray:

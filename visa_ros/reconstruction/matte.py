@@ -5,13 +5,17 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from visa_ros.reconstruction.closed_form import closed_form_alpha
 from visa_ros.types import Float32, UInt8
 
 _TRUSTED_PX = 2  # so far inside the outline a pixel has colour of the person alone
-_TRIM_PX = 1  # a little hair is lost; a fringe of the old background would be worse
+_SURE = 0.9  # probability of the person, or of the background, that the segmenter is right about
+# Of the segmenter against the colours; how far hair may be from the face, of the face's height.
+_TRUST, _TRUST_AT_HAIR, _HAIR_REACH = 0.3, 1e-3, 1.2
+_HAZE = 0.1  # alpha that is none, where person and background look alike
 
 
-def matte(rgb: UInt8, mask: Float32) -> Float32:
+def matte(rgb: UInt8, mask: Float32, face: Float32 | None = None) -> Float32:
     """
     Refine a coarse mask to the picture's own edges.
 
@@ -20,6 +24,8 @@ def matte(rgb: UInt8, mask: Float32) -> Float32:
     rgb : (H, W, 3) uint8
     mask : (H, W) float32
         Probability that a pixel shows the person, in [0, 1].
+    face : (N, 2) float32, optional
+        Landmarks of the face, pixels: no background, and where there may be hair.
 
     Returns
     -------
@@ -28,19 +34,31 @@ def matte(rgb: UInt8, mask: Float32) -> Float32:
 
     Notes
     -----
-    The guided filter (He et al. 2013) makes alpha locally an affine function of the colours.  The
-    segmenter works at 256 x 256, so the radius is a few of its pixels.
+    The guided filter (He et al. 2013) brings the mask to the picture's edges; the segmenter works
+    at 256 x 256, so the radius is a few of its pixels.  Around the outline closed-form matting
+    finds hair.
 
     """
     radius = max(2, round(max(rgb.shape) / 100))
-    alpha = cv2.ximgproc.guidedFilter(rgb, mask.astype(np.float32), radius, (0.02 * 255) ** 2)
-    alpha = np.clip((alpha - 0.3) / 0.4, 0, 1)
-    person = _without_specks(_largest(alpha > 0.5), (4 * radius) ** 2)
+    guess = cv2.ximgproc.guidedFilter(rgb, mask.astype(np.float32), radius, (0.02 * 255) ** 2)
+    guess = np.clip((guess - 0.3) / 0.4, 0, 1)
+    person = without_specks(_largest(guess > 0.5), (4 * radius) ** 2)
     person = cv2.morphologyEx(person.astype(np.uint8), cv2.MORPH_OPEN, _disc(radius // 2))
-    # Only hair and seams are soft; elsewhere a half-transparent person is the segmenter's doubt.
-    alpha[cv2.erode(person, _disc(radius)) > 0] = 1
-    alpha[cv2.dilate(person, _disc(radius)) == 0] = 0
-    return cv2.erode(alpha, _disc(_TRIM_PX)).astype(np.float32)
+    certain = (person > 0) & (mask > _SURE)
+    possible = (person > 0) | (mask > 1 - _SURE)
+    sure = cv2.erode(certain.astype(np.uint8), _disc(radius)) > 0
+    none = cv2.dilate(possible.astype(np.uint8), _disc(2 * radius)) == 0
+    trust = np.full(mask.shape, _TRUST, np.float32)
+    if face is not None:
+        oval = cv2.convexHull(np.round(face).astype(np.int32))
+        inside = cv2.fillConvexPoly(np.zeros(mask.shape, np.uint8), oval, 1)
+        sure |= cv2.erode(inside, _disc(radius)) > 0
+        away = cv2.distanceTransform(1 - inside, cv2.DIST_L2, 3)
+        trust[away < _HAIR_REACH * np.ptp(face[:, 1])] = _TRUST_AT_HAIR
+    none &= ~sure
+    guess[sure], guess[none] = 1, 0
+    alpha = closed_form_alpha(rgb, guess, ~sure & ~none, trust)
+    return np.clip((alpha - _HAZE) / (1 - 2 * _HAZE), 0, 1)
 
 
 def foreground(rgb: UInt8, alpha: Float32) -> Float32:
@@ -81,7 +99,7 @@ def _disc(radius: int) -> np.ndarray:
     return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1,) * 2)
 
 
-def _without_specks(mask: np.ndarray, area: int) -> np.ndarray:
+def without_specks(mask: np.ndarray, area: int) -> np.ndarray:
     """Fill holes smaller than ``area`` pixels; between arm and body one sees through."""
     _, labels, stats, _ = cv2.connectedComponentsWithStats((~mask).astype(np.uint8))
     return mask | (stats[labels, cv2.CC_STAT_AREA] < area)

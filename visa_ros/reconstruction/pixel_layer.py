@@ -5,7 +5,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from visa_ros.reconstruction.cells import detail_cells
+from visa_ros.reconstruction.cells import Cells, detail_cells
 from visa_ros.reconstruction.splats import OPACITY, THICKNESS, Splats, quats_of, splats_of
 from visa_ros.reconstruction.surface import Part, Surface
 from visa_ros.types import Camera, Float32
@@ -17,13 +17,20 @@ _MAX_STRETCH = 2.5  # of a disc that the portrait sees at a grazing angle
 
 def pixel_layer(surface: Surface, colors: Float32, alpha: Float32, landmarks: Float32,
                 camera: Camera, count: int) -> Splats:
-    """Return discs on the surface that show the portrait."""
+    """Return discs on the surface that show the portrait; none reaches across a depth edge."""
     mask = alpha > 0.04
     field = np.dstack([colors * alpha[..., None], alpha, surface.part * 1.0,
                        np.where(mask, surface.depth, 0) * 10]).astype(np.float32)
-    cells = detail_cells(field, mask, _importance(landmarks, alpha.shape), count)
+    cells = detail_cells(field, mask, _importance(landmarks, alpha.shape), count,
+                         surface.edges())
     coverage = cells.mean(alpha)
     color = cells.mean(colors * alpha[..., None]) / coverage[:, None]
+    return cell_splats(cells, surface, color, coverage, camera, ~_edges_of_openings(surface))
+
+
+def cell_splats(cells: Cells, surface: Surface, colors: Float32, coverage: Float32,
+                camera: Camera, seen: NDArray[np.bool_]) -> Splats:
+    """Return a disc on the surface for each cell; ``seen`` is (H, W)."""
     x = np.minimum(cells.x + cells.size // 2, camera.width - 1)
     y = np.minimum(cells.y + cells.size // 2, camera.height - 1)
     z = surface.depth[y, x]
@@ -35,8 +42,8 @@ def pixel_layer(surface: Surface, colors: Float32, alpha: Float32, landmarks: Fl
         [stretch, np.ones_like(side), np.full_like(side, THICKNESS / _CELL_SIGMA)])
     return splats_of(
         means=rays * z[:, None], quats=quats, scales=scales, opacities=OPACITY * coverage,
-        colors=color, triangles=surface.triangle[y, x],
-        barycentrics=surface.barycentric[y, x], seen=~_edges_of_openings(surface)[y, x])
+        colors=colors, triangles=surface.triangle[y, x],
+        barycentrics=surface.barycentric[y, x], seen=seen[y, x])
 
 
 def _edges_of_openings(surface: Surface) -> NDArray[np.bool_]:

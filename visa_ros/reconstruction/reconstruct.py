@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from scipy.spatial.transform import Rotation
 
 from visa_ros.body.kinematics import joint_transforms, posed_vertices
@@ -15,16 +14,13 @@ from visa_ros.body.model import BodyModel, load_body_model
 from visa_ros.body.skinning import AvatarSkinning
 from visa_ros.config import Config, param
 from visa_ros.reconstruction.bind import bind
-from visa_ros.reconstruction.clothing import dress
 from visa_ros.reconstruction.fit import FOCAL_RATIO, BodyFit, fit_body
-from visa_ros.reconstruction.matte import foreground, matte, solid
+from visa_ros.reconstruction.matte import matte, solid
 from visa_ros.reconstruction.network import load_network
 from visa_ros.reconstruction.portrait import find_person, to_working_size
 from visa_ros.reconstruction.predict import predict
 from visa_ros.reconstruction.refine import refine
-from visa_ros.reconstruction.splats import Splats
-from visa_ros.reconstruction.surface import find_surface
-from visa_ros.rendering.rasterization import rasterization
+from visa_ros.reconstruction.splats import Splats, draw
 from visa_ros.types import Camera, Consent, Float32, GaussianAvatar, UInt8
 
 # Step (detect, fit, bind, predict, refine) and fraction of all.
@@ -124,21 +120,20 @@ def reconstruct(portrait: UInt8, consent: Consent, config: ReconstructionConfig 
     clock.done('fit')
     assert landmarks.face is not None
     assert landmarks.mask is not None
-    alpha = matte(rgb, landmarks.mask)
-    colors = foreground(rgb, alpha)
-    dressed = dress(model, posed_body(model, fit), alpha > 0.5, camera)
-    surface = find_surface(model, dressed, rgb, alpha, landmarks.face, camera)
-    splats = bind(model, dressed, surface, colors, alpha, landmarks.face, camera,
-                  config.gaussians)
+    alpha = matte(rgb, landmarks.mask, landmarks.face)
+    bound = bind(model, posed_body(model, fit), rgb, alpha, landmarks.face, camera,
+                 config.gaussians)
+    splats, colors, alpha = bound.splats, bound.colors, bound.alpha
     clock.done('bind')
     if config.network != 'none':
         network = load_network(Path(config.network)) if config.network else load_network()
-        splats = predict(model, splats, surface, colors, alpha, camera, network)
+        splats = predict(model, splats, bound.surface, colors, alpha, camera, network)
     clock.done('predict')
     splats = refine(splats, colors, alpha, camera, config.refine_steps, config.seed,
                     clock.within('refine'))
     avatar = to_rest_pose(model, splats, fit, camera, consent)
-    psnr_db = psnr(draw(splats, camera), (rgb / 255).astype(np.float32), solid(alpha))
+    psnr_db = psnr(draw(splats, camera)[..., :3], (rgb / 255).astype(np.float32),
+                   solid(alpha) & ~bound.held)
     clock.done('refine')
     return avatar, ReconstructionSummary(
         clock.seconds, len(avatar), psnr_db, fit.face_px, fit.joints_px)
@@ -180,17 +175,6 @@ def to_rest_pose(model: BodyModel, splats: Splats, fit: BodyFit, camera: Camera,
     quats = (Rotation.from_quat(turn, scalar_first=True).inv()
              * Rotation.from_quat(splats.quats, scalar_first=True)).as_quat(scalar_first=True)
     return replace(avatar, means=means.astype(np.float32), quats=quats.astype(np.float32))
-
-
-def draw(splats: Splats, camera: Camera) -> Float32:
-    """Return the splats' picture over black, (H, W, 3) float32 in [0, 1]."""
-    with torch.no_grad():
-        image, _, _ = rasterization(
-            torch.from_numpy(splats.means), torch.from_numpy(splats.quats),
-            torch.from_numpy(splats.scales), torch.from_numpy(splats.opacities),
-            torch.from_numpy(splats.colors), torch.eye(4)[None],
-            torch.from_numpy(camera.K)[None], camera.width, camera.height)
-    return image[0].clamp(0, 1).numpy()
 
 
 def psnr(image: Float32, target: Float32, mask: np.ndarray) -> float:

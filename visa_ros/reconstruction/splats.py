@@ -4,10 +4,12 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from visa_ros.types import Float32
+from visa_ros.rendering.rasterization import rasterization
+from visa_ros.types import Camera, Float32
 
 OPACITY = 0.97    # of what is solid
 THICKNESS = 0.2   # of a disc, over its in-plane size
@@ -57,7 +59,8 @@ def concatenate(layers: list[Splats]) -> Splats:
 
 def quats_of(frames: np.ndarray) -> Float32:
     """Return wxyz for (N, 3, 3) rotations."""
-    return Rotation.from_matrix(frames).as_quat(scalar_first=True).astype(np.float32)
+    turns = Rotation.from_matrix(frames, assume_valid=True)
+    return turns.as_quat(scalar_first=True).astype(np.float32)
 
 
 def splats_of(**values: np.ndarray) -> Splats:
@@ -66,3 +69,14 @@ def splats_of(**values: np.ndarray) -> Splats:
     kinds = {'triangles': np.int32, 'seen': bool}
     return Splats(**{name: np.ascontiguousarray(value, kinds.get(name, np.float32))
                      for name, value in values.items()})
+
+
+def draw(splats: Splats, camera: Camera) -> Float32:
+    """Return (H, W, 4) float32 in [0, 1]: the splats' picture over black, and alpha."""
+    with torch.no_grad():
+        image, alpha, _ = rasterization(
+            torch.from_numpy(splats.means), torch.from_numpy(splats.quats),
+            torch.from_numpy(splats.scales), torch.from_numpy(splats.opacities),
+            torch.from_numpy(splats.colors), torch.eye(4)[None],
+            torch.from_numpy(camera.K)[None], camera.width, camera.height)
+    return torch.cat([image, alpha], 3)[0].clamp(0, 1).numpy()

@@ -2,15 +2,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import IntEnum
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import distance_transform_edt
 from scipy.spatial import cKDTree
 
-from visa_ros.body.model import VERTEX_PARTS, BodyModel
+from visa_ros.body.model import BodyModel
 from visa_ros.reconstruction import anatomy as face
 from visa_ros.reconstruction.anatomy import (
     UPPER_LID,
@@ -19,30 +17,19 @@ from visa_ros.reconstruction.anatomy import (
     lid_rim,
     vertex_normals,
 )
-from visa_ros.reconstruction.zbuffer import ZBuffer, project, rasterize_mesh
+from visa_ros.reconstruction.parts import (
+    ARMS,
+    Part,
+    find_arms,
+    follows_head,
+    nearest_pixel,
+    outer_faces,
+    part_of_triangle,
+)
+from visa_ros.reconstruction.zbuffer import ZBuffer, project, rasterize_mesh, rasterize_some
 from visa_ros.types import Camera, Float32, UInt8
 
-
-class Part(IntEnum):
-    """What moves on its own, so that nothing may be bound across."""
-
-    NONE = 0
-    TRUNK = 1
-    LEFT_ARM = 2
-    RIGHT_ARM = 3
-    UPPER_LIP = 4
-    LOWER_LIP = 5
-    LEFT_EYE = 6
-    RIGHT_EYE = 7
-    UPPER_TEETH = 8
-    LOWER_TEETH = 9
-    MOUTH = 10  # the dark between lips and teeth
-
-
-_ARMS = {Part.LEFT_ARM: ('left_arm', 'left_hand'), Part.RIGHT_ARM: ('right_arm', 'right_hand')}
-_HANDS = (VERTEX_PARTS.index('left_hand'), VERTEX_PARTS.index('right_hand'))
-# How far the edge between an arm and the trunk may be from where the body has it: clothes.
-_SLEEVE_M, _GLOVE_M = 0.012, 0.003
+_LIMBS = (Part.NONE, Part.TRUNK, Part.CLOTHES, *ARMS)
 _MAX_BRIDGE_M = 0.01  # smoothing does not build bridges between a hand and what is behind it
 LASHES = 0.025  # how far they reach, of the face's height
 _EYES_BEHIND_LIDS_M = 0.002  # more than the body has it: lids close before what an eye shows
@@ -53,6 +40,11 @@ _IRIS = 1.15        # of its radius: beyond begins the white
 _SEAM_PX = 1.2      # so far from the lips it is a line, no gap
 _BORDERS = 0.2      # of the distance to the upper lip: what is so near to the lower is its own
 _LOWER_ROW = 0.2    # of all teeth in sight: fewer are specks
+# What is nearest to a pixel beside an edge: first of its limb, then on its side of the step.
+_APART_PX, _PX_PER_M, _FAR_M, _PURE_PX = 100, 1000, 9.0, 11
+_STILL = 0.3     # share of the head's motion that clothes beside the neck may have
+_HANGING = 2     # hair beside the neck is of the same height of it, rather than jaw or shoulder
+_STEP_M = 0.012  # between neighbouring pixels: two surfaces, one before the other
 _OPEN_MOUTH_PX = 1.5
 _GRAZING = 0.25  # cosine between normal and view below which a pixel tells nothing to others
 
@@ -83,9 +75,43 @@ class Surface:
     triangle: NDArray[np.int32]
     barycentric: Float32
 
+    def limbs(self) -> NDArray[np.uint8]:
+        """Return the (H, W) part without the features of the face."""
+        return np.where(np.isin(self.part, _LIMBS), self.part, Part.TRUNK).astype(np.uint8)
+
+    def edges(self) -> NDArray[np.bool_]:
+        """Return the (H, W) pixels beside another limb, or a step in depth."""
+        limb = self.limbs()
+        result = np.zeros(limb.shape, bool)
+        for first, second in ((np.s_[:-1], np.s_[1:]), (np.s_[:, :-1], np.s_[:, 1:])):
+            with np.errstate(invalid='ignore'):  # infinite beside the person
+                step = np.abs(self.depth[first] - self.depth[second]) > _STEP_M
+            step |= limb[first] != limb[second]
+            result[first] |= step
+            result[second] |= step
+        return result & (self.part != Part.NONE)
+
+    def unmixed(self, colors: Float32) -> Float32:
+        """Return (H, W, 3) colours of which each is of one surface, at the edges of arms too."""
+        edge = self.edges()
+        arm = np.isin(self.part, list(ARMS))
+        beside = cv2.dilate(arm.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+        edge &= beside  # what an arm leaves behind is seen; other edges stay as they are
+        mixed = edge
+        near = cv2.dilate(edge.astype(np.uint8), np.ones((_PURE_PX,) * 2, np.uint8)) > 0
+        pure = near & ~mixed & (self.part != Part.NONE)
+        if not mixed.any() or not pure.any():
+            return colors
+        limb, depth = self.limbs(), np.minimum(self.depth, _FAR_M)
+        places = np.dstack([*np.indices(limb.shape), limb * _APART_PX, depth * _PX_PER_M])
+        _, nearest = cKDTree(places[pure]).query(places[mixed])
+        result = colors.copy()
+        result[mixed] = colors[pure][nearest]
+        return result
+
 
 def find_surface(model: BodyModel, vertices: Float32, rgb: UInt8, alpha: Float32,
-                 landmarks: Float32, camera: Camera) -> Surface:
+                 clothes: NDArray[np.bool_], landmarks: Float32, camera: Camera) -> Surface:
     """
     Find what each pixel shows.
 
@@ -101,6 +127,8 @@ def find_surface(model: BodyModel, vertices: Float32, rgb: UInt8, alpha: Float32
     rgb : (H, W, 3) uint8
     alpha : (H, W) float32
         The person.
+    clothes : (H, W) bool
+        As ``find_clothes`` tells them.
     landmarks : (478, 2) float32
         Of the face, pixels.
     camera : Camera
@@ -112,21 +140,29 @@ def find_surface(model: BodyModel, vertices: Float32, rgb: UInt8, alpha: Float32
     modelled = _modelled_parts(model, vertices, everything, camera)
     shown = _shown_parts(model, modelled, everything, rgb, mask, landmarks, camera)
 
+    parts, of_triangle = anatomy(model), part_of_triangle(model)
+    outside = outer_faces(model, vertices)
+    trunk = rasterize_some(vertices, model.faces, outside & (of_triangle == Part.TRUNK), camera)
+    shown[clothes & (shown == Part.TRUNK)] = Part.CLOTHES
+
     result = Surface(shown, everything.depth.copy(), np.zeros((*mask.shape, 3), np.float32),
                      everything.triangle.copy(), everything.barycentric.copy())
-    result.normal[:] = _normals(model, normals, everything)
-    parts = anatomy(model)
-    for part, faces in ((Part.LEFT_EYE, parts.left_eye), (Part.RIGHT_EYE, parts.right_eye),
-                        (Part.UPPER_TEETH, parts.upper_teeth),
-                        (Part.LOWER_TEETH, parts.lower_teeth)):
-        if not (shown == part).any():
-            continue
-        inner = np.flatnonzero(faces)
-        seen = rasterize_mesh(vertices, model.faces[inner], camera)
-        seen.triangle[:] = np.where(seen.triangle < 0, -1, inner[seen.triangle])
-        _spread(result, part, seen.triangle >= 0, seen, _normals(model, normals, seen))
-    for part in (Part.TRUNK, Part.LEFT_ARM, Part.RIGHT_ARM, Part.UPPER_LIP, Part.LOWER_LIP):
-        _spread(result, part, modelled == part, everything, result.normal.copy())
+    covered = everything.triangle >= 0
+    result.normal[covered] = _normals(model, normals, everything, covered)
+    lips = np.isin(modelled, (Part.UPPER_LIP, Part.LOWER_LIP))
+    known = (trunk.triangle >= 0) & ~lips
+    still = known & (follows_head(model)[trunk.triangle] < _STILL)
+    _spread(result, Part.TRUNK, known, trunk, model, normals, flat=_HANGING)
+    _spread(result, Part.CLOTHES, known, trunk, model, normals, sources=still)
+    for part, chosen in ((Part.LEFT_EYE, parts.left_eye), (Part.RIGHT_EYE, parts.right_eye),
+                         (Part.UPPER_TEETH, parts.upper_teeth),
+                         (Part.LOWER_TEETH, parts.lower_teeth),
+                         *((arm, outside & (of_triangle == arm)) for arm in ARMS)):
+        if (shown == part).any():
+            seen = rasterize_some(vertices, model.faces, chosen, camera)
+            _spread(result, part, seen.triangle >= 0, seen, model, normals)
+    for part in (Part.UPPER_LIP, Part.LOWER_LIP):
+        _spread(result, part, modelled == part, everything, model, normals)
     result.depth[np.isin(shown, (Part.LEFT_EYE, Part.RIGHT_EYE))] += _EYES_BEHIND_LIDS_M
     result.normal[shown >= Part.UPPER_TEETH] = 0, 0, -1
     _bind_dark(result, camera)
@@ -189,10 +225,12 @@ def _bind_lids(model: BodyModel, surface: Surface, landmarks: Float32) -> None:
     surface.barycentric[at] = surface.barycentric[source]
 
 
-def _normals(model: BodyModel, normals: Float32, seen: ZBuffer) -> Float32:
-    corners = normals[model.faces[np.maximum(seen.triangle, 0)]]
-    normal = np.einsum('hwk,hwkc->hwc', seen.barycentric, corners)
-    return normal / np.maximum(np.linalg.norm(normal, axis=2, keepdims=True), 1e-9)
+def _normals(model: BodyModel, normals: Float32, seen: ZBuffer,
+             where: NDArray[np.bool_]) -> Float32:
+    """Return (N, 3) unit normals of chosen pixels."""
+    corners = normals[model.faces[seen.triangle[where]]]
+    normal = np.einsum('nk,nkc->nc', seen.barycentric[where], corners)
+    return normal / np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-9)
 
 
 # --- parts
@@ -200,15 +238,8 @@ def _normals(model: BodyModel, normals: Float32, seen: ZBuffer) -> Float32:
 def _modelled_parts(model: BodyModel, vertices: Float32, seen: ZBuffer,
                     camera: Camera) -> NDArray[np.uint8]:
     """Return the (H, W) part at which the body's outer skin is seen; NONE elsewhere."""
-    corners = vertices[model.faces]
-    outward = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    outside = anatomy(model).skin & (np.einsum('fc,fc->f', outward, corners[:, 0]) < 0)
-    of_face = np.full(len(model.faces), Part.TRUNK, np.uint8)
-    body_part = model.vertex_parts()[model.faces[:, 0]]
-    for arm, names in _ARMS.items():
-        of_face[np.isin(body_part, [VERTEX_PARTS.index(name) for name in names])] = arm
-    parts = np.where(seen.triangle >= 0, of_face[seen.triangle], Part.NONE)
-    parts[(seen.triangle >= 0) & ~outside[seen.triangle]] = Part.NONE
+    parts = np.where(seen.triangle >= 0, part_of_triangle(model)[seen.triangle], Part.NONE)
+    parts[(seen.triangle >= 0) & ~outer_faces(model, vertices)[seen.triangle]] = Part.NONE
     points = project(model.face_landmarks.on(vertices, model.faces), camera)
     lips = _lips(points, parts.shape)
     return np.where((parts == Part.TRUNK) & (lips > 0), lips, parts).astype(np.uint8)
@@ -218,7 +249,7 @@ def _shown_parts(model: BodyModel, modelled: NDArray[np.uint8], seen: ZBuffer, r
                  mask: NDArray[np.bool_], landmarks: Float32,
                  camera: Camera) -> NDArray[np.uint8]:
     """Return the (H, W) part that the portrait shows."""
-    parts = _arms_and_trunk(model, modelled, seen, rgb, mask, camera)
+    parts = find_arms(model, modelled, seen, rgb, camera)
     _show_mouth(parts, rgb, landmarks)
     for part, eye, iris, side in (
             (Part.LEFT_EYE, face.LEFT_EYE, face.LEFT_IRIS, 'left'),
@@ -228,27 +259,6 @@ def _shown_parts(model: BodyModel, modelled: NDArray[np.uint8], seen: ZBuffer, r
         within = _filled(contour, parts.shape)
         parts[within & ~_beside_eye(within, rgb, landmarks[list(iris)])] = part
     return np.where(mask, parts, Part.NONE).astype(np.uint8)
-
-
-def _arms_and_trunk(model: BodyModel, modelled: NDArray[np.uint8], seen: ZBuffer, rgb: UInt8,
-                    mask: NDArray[np.bool_], camera: Camera) -> NDArray[np.uint8]:
-    """Tell arms from the trunk: by the body, and near its edges by the picture's edges."""
-    coarse = np.where(np.isin(modelled, (Part.NONE, *_ARMS)), modelled, Part.TRUNK)
-    hand = np.isin(model.vertex_parts()[model.faces[:, 0]], _HANDS)[np.maximum(seen.triangle, 0)]
-    px_per_m = camera.K[0, 0] / np.median(seen.depth[seen.triangle >= 0])
-    sure = np.zeros(coarse.shape, np.int32)
-    for part in (Part.TRUNK, *_ARMS):
-        other = (coarse != part) & (coarse != Part.NONE)
-        distance = cv2.distanceTransform((~other).astype(np.uint8), cv2.DIST_L2, 3)
-        margin = px_per_m * np.where(hand, _GLOVE_M, _SLEEVE_M)
-        sure[(coarse == part) & (distance > margin) & mask] = part
-    background = sure.max() + 1
-    sure[~mask] = background
-    cv2.watershed(np.ascontiguousarray(rgb[..., ::-1]), sure)
-    known = (sure > 0) & (sure != background)
-    if not known.any():
-        return np.full(mask.shape, Part.TRUNK, np.uint8)
-    return sure[_nearest(known)].astype(np.uint8)
 
 
 def _lips(points: Float32, shape: tuple[int, ...]) -> NDArray[np.uint8]:
@@ -306,7 +316,7 @@ def _show_mouth(parts: NDArray[np.uint8], rgb: UInt8, landmarks: Float32) -> Non
     teeth = mouth & (closed > 0)  # with the gaps between them
     dark = mouth & ~teeth & ((light < 0.75 * lip_light) | (red < 0.85 * lip_red) & is_open)
     parts[lips > 0] = lips[lips > 0]
-    parts[mouth] = lips[_nearest(lips > 0)][mouth]
+    parts[mouth] = lips[nearest_pixel(lips > 0)][mouth]
     parts[dark] = Part.MOUTH
     parts[teeth] = Part.UPPER_TEETH
     gap = mouth & ~teeth & (np.cumsum(teeth, 0) > 0)
@@ -314,31 +324,31 @@ def _show_mouth(parts: NDArray[np.uint8], rgb: UInt8, landmarks: Float32) -> Non
     parts[below] = Part.LOWER_TEETH if below.sum() > _LOWER_ROW * teeth.sum() else Part.MOUTH
 
 
-def _nearest(known: NDArray[np.bool_]) -> tuple[np.ndarray, np.ndarray]:
-    """Return row and column of the nearest known pixel, for each pixel."""
-    rows, columns = distance_transform_edt(~known, return_distances=False, return_indices=True)
-    return rows, columns
-
-
 # --- places
 
 def _spread(surface: Surface, part: Part, known: NDArray[np.bool_], seen: ZBuffer,
-            normal: Float32) -> None:
-    """Give each pixel of a part the place of the nearest pixel where the body shows the part."""
+            model: BodyModel, normals: Float32, sources: NDArray[np.bool_] | None = None,
+            flat: int = 1) -> None:
+    """
+    Give each pixel of a part its place on the body.
+
+    Where the body does not show the part (``known``), that of the nearest pixel of ``sources``;
+    ``flat`` times as far counts what is above or below.
+    """
     here = surface.part == part
-    facing = -normal[..., 2] > _GRAZING
-    sources = known & facing if (known & facing).any() else known
-    if not here.any() or not sources.any():
+    if not here.any() or not known.any():
         return
-    own = here & known
+    normal = np.zeros_like(surface.normal)
+    normal[known] = _normals(model, normals, seen, known)
+    sources = known if sources is None or not sources.any() else sources
+    facing = sources & (-normal[..., 2] > _GRAZING)
     wanted = here & ~known
-    rows, columns = np.nonzero(sources)
-    _, index = cKDTree(np.stack([rows, columns], 1)).query(np.argwhere(wanted))
-    source = rows[index], columns[index]
+    rows, columns = nearest_pixel(facing if facing.any() else sources, flat)
+    rows[known], columns[known] = np.nonzero(known)
+    source = rows[here], columns[here]
     for target, values in ((surface.triangle, seen.triangle), (surface.depth, seen.depth),
                            (surface.barycentric, seen.barycentric), (surface.normal, normal)):
-        target[own] = values[own]
-        target[wanted] = values[source]
+        target[here] = values[source]
     near = surface.depth.copy()
     _relax(surface.depth, here, wanted)
     np.clip(surface.depth, near - _MAX_BRIDGE_M, near + _MAX_BRIDGE_M, out=surface.depth)
@@ -353,10 +363,10 @@ def _relax(values: np.ndarray, region: NDArray[np.bool_], free: NDArray[np.bool_
         return
     rows, columns = (np.flatnonzero(free.any(axis)) for axis in (1, 0))
     window = tuple(slice(max(used[0] - 2, 0), used[-1] + 3) for used in (rows, columns))
-    part, inside, moving = values[window], region[window], free[window]
-    weight = np.maximum(cv2.blur(inside.astype(np.float32), (5, 5)), 1e-6)
-    if values.ndim == 3:
-        inside, moving, weight = inside[..., None], moving[..., None], weight[..., None]
+    inside, moving = region[window], free[window]
+    weight = cv2.blur(inside.astype(np.float32), (5, 5))[moving]
+    part = values[window].copy()
+    part[~inside] = 0
     for _ in range(rounds):
-        np.copyto(part, cv2.blur(np.where(inside, part, 0), (5, 5)).reshape(part.shape) / weight,
-                  where=moving)
+        part[moving] = (cv2.blur(part, (5, 5))[moving].T / weight).T
+    values[free] = part[moving]

@@ -57,3 +57,13 @@ def rasterize_mesh(vertices: Float32, faces: NDArray[np.int32], camera: Camera) 
     _native.load('zbuffer').rasterize(vertices, faces, camera.K, seen.depth, seen.triangle,
                                       seen.barycentric)
     return seen
+
+
+def rasterize_some(vertices: Float32, faces: NDArray[np.int32], chosen: NDArray[np.bool_],
+                   camera: Camera) -> ZBuffer:
+    """Rasterize the chosen (F,) triangles of a mesh as if the others were not there."""
+    numbers = np.flatnonzero(chosen)
+    seen = rasterize_mesh(vertices, faces[numbers], camera)
+    hit = seen.triangle >= 0
+    seen.triangle[hit] = numbers[seen.triangle[hit]]
+    return seen

@@ -14,13 +14,10 @@ from visa_ros.body.skinning import AvatarSkinning
 from visa_ros.cache import write_arrays
 from visa_ros.conventions import PARTS
 from visa_ros.reconstruction.bind import bind
-from visa_ros.reconstruction.clothing import dress
 from visa_ros.reconstruction.evidence import gather_evidence, token_places
 from visa_ros.reconstruction.fit import BodyFit
-from visa_ros.reconstruction.matte import foreground
 from visa_ros.reconstruction.network import Evidence
 from visa_ros.reconstruction.reconstruct import posed_body, to_rest_pose
-from visa_ros.reconstruction.surface import find_surface
 from visa_ros.reconstruction.zbuffer import project
 from visa_ros.training.people.takes import VIEW_BACKGROUND, VIEW_PX
 from visa_ros.types import Camera, Consent, OperatorPose
@@ -78,11 +75,10 @@ def prepare(take: Path, out: Path) -> None:
     fit = BodyFit(data['betas'], _pose(data, 'portrait'), 0.0, 0.0)
     body = posed_body(model, fit)
     landmarks = project(model.face_landmarks.on(body, model.faces), camera).astype(np.float32)
-    colors = foreground(rgb, alpha)
-    dressed = dress(model, body, alpha > 0.5, camera)
-    surface = find_surface(model, dressed, rgb, alpha, landmarks, camera)
-    splats = bind(model, dressed, surface, colors, alpha, landmarks, camera, _GAUSSIANS)
-    evidence = gather_evidence(model, token_places(model), splats, surface, colors, alpha, camera)
+    bound = bind(model, body, rgb, alpha, landmarks, camera, _GAUSSIANS)
+    splats, colors, alpha = bound.splats, bound.colors, bound.alpha
+    evidence = gather_evidence(model, token_places(model), splats, bound.surface, colors, alpha,
+                               camera)
     skinning = AvatarSkinning(model, to_rest_pose(model, splats, fit, camera, _NOBODY))
 
     own = np.dstack([colors * alpha[..., None], alpha])
