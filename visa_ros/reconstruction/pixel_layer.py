@@ -12,6 +12,7 @@ from visa_ros.types import Camera, Float32
 
 # A Gaussian's standard deviation over its cell's side: the smallest that leaves no holes.
 _CELL_SIGMA = 0.6
+_RIM_ALPHA = 0.95
 _MAX_STRETCH = 2.5  # of a disc that the portrait sees at a grazing angle
 
 
@@ -25,7 +26,10 @@ def pixel_layer(surface: Surface, colors: Float32, alpha: Float32, landmarks: Fl
                          surface.edges())
     coverage = cells.mean(alpha)
     color = cells.mean(colors * alpha[..., None]) / coverage[:, None]
-    return cell_splats(cells, surface, color, coverage, camera, ~_edges_of_openings(surface))
+    # Tuned against the background, the rim would stand out as a line in side views.
+    rim = cv2.erode(alpha, np.ones((3, 3), np.uint8)) < _RIM_ALPHA
+    return cell_splats(cells, surface, color, coverage, camera,
+                       ~(rim | _edges_of_openings(surface)))
 
 
 def cell_splats(cells: Cells, surface: Surface, colors: Float32, coverage: Float32,
