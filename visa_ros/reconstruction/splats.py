@@ -28,6 +28,8 @@ class Splats:
         As in ``GaussianAvatar``.
     seen : (N,) bool
         Whether the portrait shows it.
+    tuned : (N,) bool
+        Whether refinement may change it.
     features : (N, F) float32
         As in ``GaussianAvatar``; none before the network has spoken.
 
@@ -41,6 +43,7 @@ class Splats:
     triangles: NDArray[np.int32]
     barycentrics: Float32
     seen: NDArray[np.bool_]
+    tuned: NDArray[np.bool_]
     features: Float32
 
     def __len__(self) -> int:
@@ -64,9 +67,10 @@ def quats_of(frames: np.ndarray) -> Float32:
 
 
 def splats_of(**values: np.ndarray) -> Splats:
-    """Return splats of arrays of any type, without features."""
+    """Return splats of arrays of any type, without features; what is seen is tuned."""
     values['features'] = np.zeros((len(values['means']), 0))
-    kinds = {'triangles': np.int32, 'seen': bool}
+    values.setdefault('tuned', values['seen'])
+    kinds = {'triangles': np.int32, 'seen': bool, 'tuned': bool}
     return Splats(**{name: np.ascontiguousarray(value, kinds.get(name, np.float32))
                      for name, value in values.items()})
 

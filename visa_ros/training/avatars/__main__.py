@@ -6,6 +6,8 @@ from pathlib import Path
 
 from rich.progress import track
 
+from visa_ros.body.model import load_body_model
+from visa_ros.reconstruction.evidence import token_places
 from visa_ros.reconstruction.network import WEIGHTS, NetworkConfig, load_network
 from visa_ros.training.avatars.cycle import training_portraits, write_cycle_takes
 from visa_ros.training.avatars.samples import prepare
@@ -23,6 +25,7 @@ def main() -> None:
     samples = steps.add_parser('samples', help='bind the portraits of takes; what is there stays')
     samples.add_argument('--takes', type=Path, required=True, help='folder of *.npz')
     samples.add_argument('--out', type=Path, required=True)
+    samples.add_argument('--start', type=Path, help='weights that training will begin with')
     training = steps.add_parser('train', help='train, or go on from the checkpoint')
     training.add_argument('--samples', type=Path, required=True, help='people to learn from')
     training.add_argument('--checks', type=Path, required=True,
@@ -42,10 +45,12 @@ def main() -> None:
         return
     if arguments.step == 'samples':
         arguments.out.mkdir(parents=True, exist_ok=True)
+        places = (load_network(arguments.start).places.numpy() if arguments.start
+                  else token_places(load_body_model()))
         takes = sorted(arguments.takes.glob('*.npz'))
         for take in track([take for take in takes
                            if not (arguments.out / take.name).exists()], 'samples'):
-            prepare(take, arguments.out / take.name)
+            prepare(take, arguments.out / take.name, places)
         return
     if arguments.start:
         network = load_network(arguments.start)

@@ -14,13 +14,13 @@ from visa_ros.body.skinning import AvatarSkinning
 from visa_ros.cache import write_arrays
 from visa_ros.conventions import PARTS
 from visa_ros.reconstruction.bind import bind
-from visa_ros.reconstruction.evidence import gather_evidence, token_places
+from visa_ros.reconstruction.evidence import gather_evidence
 from visa_ros.reconstruction.fit import BodyFit
 from visa_ros.reconstruction.network import Evidence
 from visa_ros.reconstruction.reconstruct import posed_body, to_rest_pose
 from visa_ros.reconstruction.zbuffer import project
 from visa_ros.training.people.takes import VIEW_BACKGROUND, VIEW_PX
-from visa_ros.types import Camera, Consent, OperatorPose
+from visa_ros.types import Camera, Consent, Float32, OperatorPose
 
 # Targets have 256 x 256 pixels: more Gaussians than this would not be told apart.
 _GAUSSIANS = 32_000
@@ -56,9 +56,9 @@ class Sample:
     K: Tensor
 
 
-def prepare(take: Path, out: Path) -> None:
+def prepare(take: Path, out: Path, places: Float32) -> None:
     """
-    Bind the portrait of a take to its true body and write the sample.
+    Bind the portrait of a take to its true body and write the sample for a network's tokens.
 
     The body is the true one, not a fit: what is learnt is what a portrait hides, not how fits
     fail.  The first view is the portrait itself.
@@ -77,8 +77,7 @@ def prepare(take: Path, out: Path) -> None:
     landmarks = project(model.face_landmarks.on(body, model.faces), camera).astype(np.float32)
     bound = bind(model, body, rgb, alpha, landmarks, camera, _GAUSSIANS)
     splats, colors, alpha = bound.splats, bound.colors, bound.alpha
-    evidence = gather_evidence(model, token_places(model), splats, bound.surface, colors, alpha,
-                               camera)
+    evidence = gather_evidence(model, places, splats, bound.surface, colors, alpha, camera)
     skinning = AvatarSkinning(model, to_rest_pose(model, splats, fit, camera, _NOBODY))
 
     own = np.dstack([colors * alpha[..., None], alpha])
