@@ -121,7 +121,7 @@ def crossed_arms():
 
 def test_no_gaussian_bridges_a_depth_edge(astronaut_bound):
     bound, camera = astronaut_bound.bound, astronaut_bound.camera
-    seen = bound.splats.chosen(bound.splats.seen)
+    seen = bound.splats.chosen(bound.splats.tuned)
     limbs, depth = bound.surface.limbs(), bound.surface.depth
     centers = project(seen.means, camera)
     side = np.rint(seen.scales[:, 1] / 0.6 * camera.K[0, 0] / seen.means[:, 2]).astype(int)

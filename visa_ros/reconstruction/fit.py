@@ -57,8 +57,7 @@ _TRANSLATION_SIGMA_M = 1.0
 _FACE_SIGMA = 0.012    # of the face's height
 _JOINT_SIGMA_PX = 0.04  # of the face's height: clothes hide the joints
 _HAND_SIGMA = 0.04
-_SLANT_SIGMA = 0.13    # what the regression leaves
-_FINGER_WEIGHT = 0.14  # of a slant; its own deviation is nearly three times as large
+_SLANT_SIGMA = 0.25
 _ROBUST = 3.0          # standard deviations beyond which a point's pull grows no more
 
 _FACE_HEIGHT_M = 0.17   # of the landmarks' extent, forehead to chin
@@ -202,7 +201,7 @@ class _Problem:
                     pairs.append((JOINT_INDEX[f'{side}_{names[k]}'],
                                   JOINT_INDEX[f'{side}_{names[k + 1]}']))
                     slants.append(bone[2] / np.linalg.norm(bone))
-                    weights.append(_FINGER_WEIGHT * hand.score)
+                    weights.append(0.5 * hand.score)
         return self._face_points + np.array(pairs), np.array(slants), np.array(weights)
 
     def _bone(self, start: str, end: str) -> np.ndarray:
