@@ -40,7 +40,7 @@ class ReconstructionConfig(Config):
     gaussians: int = param(
         65000, 'How many Gaussians the avatar has, about', low=25000, high=200000)
     network: str = param(
-        'none', 'Weights of the network that completes what the portrait hides; empty: those that '
+        '', 'Weights of the network that completes what the portrait hides; empty: those that '
         'come with the package, none: the avatar shows smooth colours there')
     refine_steps: int = param(
         120, 'Steps of differentiable splatting that tune the avatar to the portrait', low=0,
