@@ -291,7 +291,9 @@ def _over_edge(points: Float32, sizes: Float32, mask: NDArray[np.bool_],
     padded = np.pad(mask, 1, constant_values=True)  # beyond the frame the person goes on
     distance = cv2.distanceTransform(padded.astype(np.uint8), cv2.DIST_L2, 3)[1:-1, 1:-1]
     reach = _DISC_REACH * sizes
-    to_edge = _at(distance, points, camera) * points[:, 2] / camera.K[0, 0]
+    pixels = project(points, camera)
+    outside = np.abs(pixels - np.clip(pixels, 0, (camera.width, camera.height))).max(1)
+    to_edge = (_at(distance, points, camera) + outside) * points[:, 2] / camera.K[0, 0]
     return np.clip(reach - to_edge, 0, reach)
 
 
