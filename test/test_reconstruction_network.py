@@ -99,6 +99,8 @@ def test_what_the_portrait_shows_keeps_its_colour_and_moves_along_its_ray(networ
         words = network(evidence)
     seen = evidence.seen[:, 0] > 0
     assert torch.equal(words.colors[seen], evidence.colors[seen])
+    for name in ('log_scales', 'turns', 'opacity_logits'):
+        assert not getattr(words, name)[seen].any()
     across = torch.linalg.cross(words.offsets, evidence.rays).norm(dim=1)
     assert across[seen].max() < 1e-6
     assert across[~seen].max() > 1e-6

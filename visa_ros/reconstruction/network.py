@@ -26,7 +26,6 @@ NEIGHBOURS = 3  # tokens that a Gaussian listens to
 _HIDDEN_REACH_M = 0.05   # where a Gaussian that the portrait does not show may go
 _DEPTH_REACH_M = 0.03    # how far one that it shows may move along its ray
 _LOG_SCALE, _TURN_RAD, _OPACITY_LOGIT = 0.7, 0.5, 6.0
-_SEEN_SCOPE = 0.3        # of the last three, for what the portrait shows
 _COLOR = 0.25            # beside the colours copied from what is seen
 _POINT = 64              # width of the MLP that answers for each Gaussian
 _PALETTE = 4             # colours that a hidden Gaussian may choose between, and the painted one
@@ -309,7 +308,7 @@ class AvatarNetwork(nn.Module):
         seen, freedom = evidence.seen > 0, evidence.freedom
         offsets = torch.where(seen, _DEPTH_REACH_M * depth.tanh() * evidence.rays,
                               _HIDDEN_REACH_M * offset.tanh())
-        scope = freedom * torch.where(seen, _SEEN_SCOPE, 1.0)
+        scope = freedom * ~seen
         # The painted colour is the first choice until the network has learnt better.
         first = choice.new_tensor([2.0] + [0.0] * _PALETTE)
         mix = (choice + first).softmax(1)[..., None]

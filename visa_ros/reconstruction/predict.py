@@ -3,7 +3,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -13,9 +15,11 @@ from visa_ros.reconstruction.network import Attributes, AvatarNetwork
 from visa_ros.reconstruction.splats import Splats
 from visa_ros.reconstruction.surface import Surface
 from visa_ros.reconstruction.threads import one_torch_thread
+from visa_ros.reconstruction.zbuffer import project
 from visa_ros.types import Camera, Float32
 
 _INVISIBLE = 0.02  # opacity below which a Gaussian is left out
+_SHOWN = 0.5       # alpha from which on the portrait shows the person
 
 
 @one_torch_thread()
@@ -45,10 +49,28 @@ def predict(model: BodyModel, splats: Splats, surface: Surface, colors: Float32,
         said = network(evidence)
         means, quats, scales, opacities = changed(said, *(torch.from_numpy(value) for value in (
             splats.means, splats.quats, splats.scales, splats.opacities)))
-    result = replace(splats, means=means.numpy(), quats=quats.numpy(), scales=scales.numpy(),
+    moved = _kept_behind(splats, means.numpy(), surface, alpha, camera)
+    result = replace(splats, means=moved, quats=quats.numpy(), scales=scales.numpy(),
                      opacities=opacities.numpy(), colors=said.colors.numpy(),
                      features=said.features.numpy())
     return result.chosen(result.opacities > _INVISIBLE)
+
+
+def _kept_behind(splats: Splats, means: Float32, surface: Surface, alpha: Float32,
+                 camera: Camera) -> Float32:
+    """Return the means, those of hidden Gaussians still behind what the portrait shows."""
+    def front(points: Float32) -> tuple[Float32, NDArray[np.bool_]]:
+        pixels = project(points, camera)
+        x, y = np.clip(pixels, 0, (camera.width - 1, camera.height - 1)).astype(int).T
+        depth = surface.depth[y, x]  # infinite where something held was left out
+        return depth, (alpha[y, x] > _SHOWN) & np.isfinite(depth)
+
+    nearest, shown = front(means)
+    before, _ = front(splats.means)
+    hidden = shown & ~splats.seen & (splats.means[:, 2] > before)
+    wanted = np.where(hidden, nearest + splats.scales[:, 1], means[:, 2])
+    push = wanted / means[:, 2]
+    return (means * np.maximum(push, 1)[:, None]).astype(np.float32)
 
 
 def changed(said: Attributes, means: Tensor, quats: Tensor, scales: Tensor,

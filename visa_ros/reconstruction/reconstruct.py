@@ -43,7 +43,7 @@ class ReconstructionConfig(Config):
         '', 'Weights of the network that completes what the portrait hides; empty: those that '
         'come with the package, none: the avatar shows smooth colours there')
     refine_steps: int = param(
-        120, 'Steps of differentiable splatting that tune the avatar to the portrait', low=0,
+        150, 'Steps of differentiable splatting that tune the avatar to the portrait', low=0,
         high=2000)
     focal_ratio: float = param(
         FOCAL_RATIO, "The portrait's focal length over its long side", low=0.5, high=5.0)
