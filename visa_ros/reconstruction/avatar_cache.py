@@ -12,7 +12,6 @@ from visa_ros import body
 from visa_ros.cache import cache_folder, write_atomically
 from visa_ros.errors import AvatarError, ResourceError
 from visa_ros.reconstruction import avatar_file
-from visa_ros.reconstruction.network import WEIGHTS
 from visa_ros.reconstruction.reconstruct import (
     Progress,
     ReconstructionConfig,
@@ -84,8 +83,8 @@ def _key(portrait: UInt8, config: ReconstructionConfig) -> str:
     key = hashlib.sha256(_code())
     key.update(repr((portrait.shape, asdict(config))).encode())
     key.update(portrait.tobytes())
-    if config.network != 'none':
-        key.update(_weights(Path(config.network) if config.network else WEIGHTS))
+    if config.weights:
+        key.update(_weights(config.weights))
     return key.hexdigest()[:32]
 
 

@@ -24,7 +24,7 @@ from visa_ros.reconstruction.splats import (
 )
 from visa_ros.reconstruction.surface import Part, Surface
 from visa_ros.reconstruction.unseen import vertex_colors
-from visa_ros.reconstruction.zbuffer import project
+from visa_ros.reconstruction.zbuffer import nearest_pixels, project
 from visa_ros.types import Camera, Float32
 
 # Distance between the Gaussians.  The legs are never in the picture.
@@ -267,7 +267,7 @@ def _behind_picture(points: Float32, margin: Float32, surface: Surface, alpha: F
     """
     pixels = project(points, camera)
     framed = ((pixels >= 0) & (pixels < (camera.width, camera.height))).all(1)
-    x, y = np.clip(pixels, 0, (camera.width - 1, camera.height - 1)).astype(int).T
+    x, y = nearest_pixels(pixels, camera)
     gap = np.where(framed, surface.depth[y, x] + margin - points[:, 2], -1)
     # Just out of the frame is as its edge is.
     outside = np.abs(pixels - np.stack([x, y], 1)).max(1)
@@ -300,5 +300,5 @@ def _over_edge(points: Float32, sizes: Float32, mask: NDArray[np.bool_],
 def _at(image: np.ndarray, points: Float32, camera: Camera) -> np.ndarray:
     """Return an image's values where points are seen, or at its nearest pixel."""
     pixels = project(points, camera)
-    x, y = np.clip(pixels, 0, (camera.width - 1, camera.height - 1)).astype(int).T
+    x, y = nearest_pixels(pixels, camera)
     return image[y, x]

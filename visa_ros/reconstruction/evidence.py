@@ -15,7 +15,7 @@ from visa_ros.reconstruction.anatomy import anatomy, vertex_normals
 from visa_ros.reconstruction.network import IMAGE_PX, NEIGHBOURS, Evidence
 from visa_ros.reconstruction.splats import Splats
 from visa_ros.reconstruction.surface import Part, Surface
-from visa_ros.reconstruction.zbuffer import project
+from visa_ros.reconstruction.zbuffer import nearest_pixels, project
 from visa_ros.types import Camera, Float32
 
 # Distance between tokens: most where people look.  The legs are never in the picture.
@@ -95,7 +95,7 @@ def gather_evidence(model: BodyModel, places: Float32, splats: Splats, surface: 
     pixels = project(splats.means, camera)
     free = freedom(model, corners, splats.barycentrics)
     # Teeth hang on the skull: the picture says that they are in the face.
-    x, y = np.clip(pixels, 0, (camera.width - 1, camera.height - 1)).astype(int).T
+    x, y = nearest_pixels(pixels, camera)
     free[splats.seen & (surface.part[y, x] >= Part.UPPER_LIP)] = 0
     pixels = 2 * pixels / max(alpha.shape) - 1
     values = {

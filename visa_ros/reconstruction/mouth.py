@@ -13,7 +13,7 @@ from visa_ros.reconstruction import anatomy as face
 from visa_ros.reconstruction.anatomy import anatomy, densely, vertex_normals
 from visa_ros.reconstruction.surface import Part, Surface
 from visa_ros.reconstruction.unseen import skin_color
-from visa_ros.reconstruction.zbuffer import project
+from visa_ros.reconstruction.zbuffer import nearest_pixels, project
 from visa_ros.types import Camera, Float32
 
 # Widths of the teeth from the middle on, and how high their crowns are (Wheeler's Dental
@@ -76,7 +76,7 @@ def mouth_colors(model: BodyModel, triangles: NDArray[np.int32], barycentrics: F
     lit = 0.6 + 0.4 * np.clip(normals @ _FROM_ABOVE, 0, 1)[:, None]
     result[tongue] = (lit * light * _TONGUE * np.median(lips, axis=0))[tongue]
     tooth = tooth_color(surface, colors)
-    x, y = np.clip(pixels, 0, (camera.width - 1, camera.height - 1)).astype(int).T
+    x, y = nearest_pixels(pixels, camera)
     for row, part, faces in (('upper', Part.UPPER_TEETH, parts.upper_teeth),
                              ('lower', Part.LOWER_TEETH, parts.lower_teeth)):
         own = faces[triangles]

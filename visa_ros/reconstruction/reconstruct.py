@@ -16,7 +16,7 @@ from visa_ros.config import Config, param
 from visa_ros.reconstruction.bind import bind
 from visa_ros.reconstruction.fit import FOCAL_RATIO, BodyFit, fit_body
 from visa_ros.reconstruction.matte import matte, solid
-from visa_ros.reconstruction.network import load_network
+from visa_ros.reconstruction.network import WEIGHTS, load_network
 from visa_ros.reconstruction.portrait import find_person, to_working_size
 from visa_ros.reconstruction.predict import predict
 from visa_ros.reconstruction.refine import refine
@@ -48,6 +48,11 @@ class ReconstructionConfig(Config):
     focal_ratio: float = param(
         FOCAL_RATIO, "The portrait's focal length over its long side", low=0.5, high=5.0)
     seed: int = param(0, 'Of the random backgrounds while tuning', low=0)
+
+    @property
+    def weights(self) -> Path | None:
+        """The network's file; None for an avatar without it."""
+        return None if self.network == 'none' else Path(self.network or WEIGHTS)
 
 
 @dataclass(frozen=True)
@@ -125,8 +130,8 @@ def reconstruct(portrait: UInt8, consent: Consent, config: ReconstructionConfig 
                  config.gaussians)
     splats, colors, alpha = bound.splats, bound.colors, bound.alpha
     clock.done('bind')
-    if config.network != 'none':
-        network = load_network(Path(config.network)) if config.network else load_network()
+    if config.weights:
+        network = load_network(config.weights)
         splats = predict(model, splats, bound.surface, colors, alpha, camera, network)
     clock.done('predict')
     splats = refine(splats, colors, alpha, camera, config.refine_steps, config.seed,

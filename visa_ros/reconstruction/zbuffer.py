@@ -37,6 +37,12 @@ def project(points: np.ndarray, camera: Camera) -> np.ndarray:
     return points[..., :2] / points[..., 2:] * (K[0, 0], K[1, 1]) + K[:2, 2]
 
 
+def nearest_pixels(pixels: np.ndarray, camera: Camera) -> tuple[np.ndarray, np.ndarray]:
+    """Return column and row of the picture's pixel at, or nearest to, each (N, 2) place."""
+    x, y = np.clip(pixels, 0, (camera.width - 1, camera.height - 1)).astype(int).T
+    return x, y
+
+
 def rasterize_mesh(vertices: Float32, faces: NDArray[np.int32], camera: Camera) -> ZBuffer:
     """
     Rasterize a mesh without shading, in C++: 27k triangles at 512 x 512 in a few milliseconds.
