@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 from rich.progress import track
@@ -32,10 +33,12 @@ def main() -> None:
                           help='other people, to measure on')
     training.add_argument('--out', type=Path, default=WEIGHTS)
     training.add_argument('--start', type=Path, help='weights to begin with')
-    training.add_argument('--minutes', type=float, default=TrainingConfig.minutes)
+    training.add_argument('--steps', type=int, default=TrainingConfig.steps)
     training.add_argument('--seed', type=int, default=TrainingConfig.seed)
-    training.add_argument('--no-surface-embedding', action='store_true')
-    training.add_argument('--no-image-features', action='store_true')
+    training.add_argument('--no-surface-embedding', action='store_true',
+                          help='to measure what they are worth')
+    training.add_argument('--no-image-features', action='store_true',
+                          help='the same')
     arguments = parser.parse_args()
     if arguments.step == 'cycle':
         arguments.out.mkdir(parents=True, exist_ok=True)
@@ -52,14 +55,15 @@ def main() -> None:
                            if not (arguments.out / take.name).exists()], 'samples'):
             prepare(take, arguments.out / take.name, places)
         return
+    parts = {'surface_embedding': not arguments.no_surface_embedding,
+             'image_features': not arguments.no_image_features}
     if arguments.start:
         network = load_network(arguments.start)
+        network.config = replace(network.config, **parts)
     else:
-        network = fresh_network(NetworkConfig(
-            surface_embedding=not arguments.no_surface_embedding,
-            image_features=not arguments.no_image_features), arguments.seed)
+        network = fresh_network(NetworkConfig(**parts), arguments.seed)
     train(arguments.samples, arguments.checks, arguments.out, network,
-          TrainingConfig(arguments.minutes, seed=arguments.seed))
+          TrainingConfig(arguments.steps, seed=arguments.seed))
 
 
 if __name__ == '__main__':

@@ -11,7 +11,13 @@ from pathlib import Path
 from statistics import fmean
 
 import torch
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -43,8 +49,8 @@ class TrainingConfig:
 
     Attributes
     ----------
-    minutes : float
-        Of training, over all resumed slices.
+    steps : int
+        One person each, over all resumed slices.
     learning_rate : float
         Highest, of AdamW.
     seed : int
@@ -52,7 +58,7 @@ class TrainingConfig:
 
     """
 
-    minutes: float = 45.0
+    steps: int = 6000
     learning_rate: float = 4e-4
     seed: int = 0
 
@@ -88,7 +94,7 @@ def fresh_network(config: NetworkConfig, seed: int) -> AvatarNetwork:
 def train(samples: Path, checks: Path, out: Path, network: AvatarNetwork,
           config: TrainingConfig) -> None:
     """
-    Train until the minutes are used up, writing checkpoints; go on from one that is there.
+    Train for so many steps, writing checkpoints; go on from one that is there.
 
     Parameters
     ----------
@@ -107,15 +113,16 @@ def train(samples: Path, checks: Path, out: Path, network: AvatarNetwork,
     if checkpoint.exists():
         run.resume(checkpoint)
     saved_s = time.monotonic()
-    columns = (TextColumn('{task.description}'), BarColumn(), TimeRemainingColumn())
+    columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(),
+               TimeRemainingColumn())
     with ThreadPoolExecutor(1) as loader, Progress(*columns) as progress:
-        task = progress.add_task('training', total=60 * config.minutes)
+        task = progress.add_task('training', total=config.steps)
         following = loader.submit(load_sample, run.next_of(samples))
-        while run.spent_s < 60 * config.minutes:
+        while run.steps < config.steps:
             sample = following.result()
             following = loader.submit(load_sample, run.next_of(samples))
             loss = run.step(sample)
-            progress.update(task, completed=run.spent_s, description=f'{run.steps}: {loss:.4f}')
+            progress.update(task, completed=run.steps, description=f'loss {loss:.4f}')
             if time.monotonic() - saved_s > _CHECKPOINT_S:
                 saved_s = time.monotonic()
                 run.save(checkpoint)
@@ -157,7 +164,7 @@ class _Run:
     def step(self, sample: Sample) -> float:
         """Learn from one person; return the loss."""
         begin_s = time.perf_counter()
-        share = min(self.spent_s / (60 * self._config.minutes), 1)
+        share = min(self.steps / self._config.steps, 1)
         rate = self._config.learning_rate * min(1, (self.steps + 1) / 200) * (1.03 - share)
         for group in self._optimizer.param_groups:
             group['lr'] = rate
