@@ -25,7 +25,7 @@ _BETAS = (0.8, 0.95)     # faster than Adam's defaults: there are few steps
 _MIN_GROWTH, _MAX_GROWTH = 0.5, 1.3
 # Seen at a grazing angle, many Gaussians share few pixels: what they learn to show together is
 # noise from elsewhere.  Below this cosine they have less of their ranges, but never less than:
-_FACING, _LEAST_FREEDOM = 0.5, 0.4
+_FACING, _LEAST_FREEDOM = 0.4, 0.5
 
 
 @one_torch_thread()
