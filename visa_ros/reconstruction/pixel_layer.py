@@ -27,8 +27,8 @@ def pixel_layer(surface: Surface, colors: Float32, alpha: Float32, landmarks: Fl
                          surface.edges())
     coverage = cells.mean(alpha)
     color = cells.mean(colors * alpha[..., None]) / coverage[:, None]
-    # Tuned against the background, the rim would stand out as a line in side views.
-    rim = cv2.erode(alpha, np.ones((3, 3), np.uint8)) < _RIM_ALPHA
+    # Tuned against the background, the rim would stand out in side views as a line, or as specks.
+    rim = cv2.erode(alpha, np.ones((5, 5), np.uint8)) < _RIM_ALPHA
     tuned = ~(rim | _edges_of_openings(surface))
     return cell_splats(cells, surface, color, coverage, camera, np.ones_like(tuned), tuned)
 
