@@ -79,7 +79,7 @@ def test_the_avatar_looks_like_the_portrait(built, viewer, portrait):
     inside = solid(matte(portrait, person.mask))
     inside[300:, 260:] = False  # the helmet, which is not of her
     measured = psnr(rgb / np.float32(255), portrait / np.float32(255), inside)
-    assert measured > 33
+    assert measured > 32
     # What was measured on the splats is what the posed avatar shows.
     assert measured == pytest.approx(summary.psnr_db, abs=1.0)
     assert alpha[inside].min() > 0.5

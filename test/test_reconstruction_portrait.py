@@ -8,6 +8,8 @@ import skimage.data
 from PIL import Image
 
 from visa_ros import samples
+from visa_ros.capture.config import CaptureConfig
+from visa_ros.capture.landmarkers import Landmarkers
 from visa_ros.errors import PortraitError, ResourceError
 from visa_ros.evaluation import portrait_variants as variants
 from visa_ros.reconstruction import portrait
@@ -111,6 +113,21 @@ def test_the_person_must_be_one_and_large(astronaut):
     small[250:400, 180:330] = cv2.resize(astronaut, (150, 150), interpolation=cv2.INTER_AREA)
     with pytest.raises(PortraitError, match=r'no face|pixels high'):
         find_person(small)
+
+
+@pytest.mark.parametrize('size', [200, 256, 300])
+def test_the_mask_of_a_small_head_is_looked_at_closely(astronaut, size):
+    small = cv2.resize(astronaut, (size, size), interpolation=cv2.INTER_AREA)
+    picture = np.full((512, 512, 3), (200, 190, 185), np.uint8)
+    picture[100:100 + size, 150:150 + size] = small
+    truth = cv2.resize(find_person(astronaut).mask, (size, size), interpolation=cv2.INTER_AREA)
+    head = np.s_[:size * 200 // 512, size * 120 // 512:size * 320 // 512]
+    with Landmarkers(CaptureConfig(), 'still', mask=True) as landmarkers:
+        once = landmarkers.detect(picture, 0).mask
+    error, of_one_look = (
+        np.abs(mask[100:100 + size, 150:150 + size] - truth)[head].mean()
+        for mask in (find_person(picture).mask, once))
+    assert error < 0.75 * of_one_look
 
 
 def test_a_head_in_profile_is_refused():

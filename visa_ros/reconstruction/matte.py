@@ -79,14 +79,17 @@ def foreground(rgb: UInt8, alpha: Float32) -> Float32:
     """
     image = rgb.astype(np.float32) / 255
     sure = cv2.erode(alpha, _disc(_TRUSTED_PX)).astype(np.float32)
-    a = sure[..., None]
+    a, cover = sure[..., None], alpha[..., None]
     front, back = image, image
-    for radius in (90, 6):
+    for radius in (90, 6, 2):
         size = (2 * radius + 1,) * 2
-        weight_front, weight_back = cv2.blur(sure, size), cv2.blur(1 - sure, size)
-        mean_front = cv2.blur(front * a, size) / (weight_front[..., None] + 1e-5)
-        back = cv2.blur(back * (1 - a), size) / (weight_back[..., None] + 1e-5)
-        front = np.clip(mean_front + a * (image - a * mean_front - (1 - a) * back), 0, 1)
+        weight_front, weight_back = (cv2.blur(w, size)[..., None] for w in (sure, 1 - sure))
+        mean_front = cv2.blur(front * a, size) / np.maximum(weight_front, 1e-5)
+        mean_front = np.where(weight_front > 1e-3, mean_front, front)
+        back = cv2.blur(back * (1 - a), size) / np.maximum(weight_back, 1e-5)
+        # The picture is of ``cover``; that it is the person's is only ``sure``.
+        front = mean_front + a * (image - cover * mean_front - (1 - cover) * back)
+        front = np.clip(front, 0, 1)
     return front.astype(np.float32)
 
 

@@ -13,7 +13,8 @@ from visa_ros.types import Camera, Float32
 # A Gaussian's standard deviation over its cell's side: the smallest that leaves no holes.
 _CELL_SIGMA = 0.6
 _RIM_ALPHA = 0.95
-_MAX_STRETCH = 2.5  # of a disc that the portrait sees at a grazing angle
+# Of a disc that the portrait sees at a grazing angle: always, and where the surface goes on.
+_FREE_STRETCH, _MAX_STRETCH = 2.5, 6.0
 
 
 def pixel_layer(surface: Surface, colors: Float32, alpha: Float32, landmarks: Float32,
@@ -26,8 +27,8 @@ def pixel_layer(surface: Surface, colors: Float32, alpha: Float32, landmarks: Fl
                          surface.edges())
     coverage = cells.mean(alpha)
     color = cells.mean(colors * alpha[..., None]) / coverage[:, None]
-    # Tuned against the background, the rim would stand out as a line in side views.
-    rim = cv2.erode(alpha, np.ones((3, 3), np.uint8)) < _RIM_ALPHA
+    # Tuned against the background, the rim would stand out in side views as a line, or as specks.
+    rim = cv2.erode(alpha, np.ones((5, 5), np.uint8)) < _RIM_ALPHA
     tuned = ~(rim | _edges_of_openings(surface))
     return cell_splats(cells, surface, color, coverage, camera, np.ones_like(tuned), tuned)
 
@@ -41,7 +42,10 @@ def cell_splats(cells: Cells, surface: Surface, colors: Float32, coverage: Float
     K = camera.K
     rays = np.column_stack([(cells.centers - K[:2, 2]) / (K[0, 0], K[1, 1]), np.ones(len(z))])
     side = cells.size * z / K[0, 0]
-    quats, stretch = _discs(surface.normal[y, x], rays)
+    quats, facing = _discs(surface.normal[y, x], rays)
+    # As far as its neighbours are: beyond, an ear's rim or a strand would be a spike.
+    slope = surface.slope()[y, x] * K[0, 0] / z
+    stretch = np.minimum(1 / facing, np.clip(slope, _FREE_STRETCH, _MAX_STRETCH))
     scales = _CELL_SIGMA * side[:, None] * np.column_stack(
         [stretch, np.ones_like(side), np.full_like(side, THICKNESS / _CELL_SIGMA)])
     return splats_of(
@@ -74,10 +78,10 @@ def _importance(landmarks: Float32, shape: tuple[int, ...]) -> Float32:
 
 def _discs(normal: Float32, rays: Float32) -> tuple[Float32, Float32]:
     """
-    Return quaternions of discs on a surface, and how much each is stretched.
+    Return quaternions of discs on a surface, and the cosine between their normals and the view.
 
-    The first axis is the direction in which the surface runs away from the camera; a disc is
-    stretched along it so that it covers its pixels.
+    The first axis is the direction in which the surface runs away from the camera; stretched
+    along it by one over the cosine, a disc covers its pixels.
     """
     view = rays / np.linalg.norm(rays, axis=1, keepdims=True)
     facing = -np.einsum('nc,nc->n', normal, view)
@@ -88,4 +92,4 @@ def _discs(normal: Float32, rays: Float32) -> tuple[Float32, Float32]:
     first -= np.einsum('nc,nc->n', first, normal)[:, None] * normal
     first /= np.linalg.norm(first, axis=1, keepdims=True)
     frame = np.stack([first, np.cross(normal, first), normal], 2)
-    return quats_of(frame), 1 / np.clip(facing, 1 / _MAX_STRETCH, 1)
+    return quats_of(frame), np.clip(facing, 1e-3, 1)

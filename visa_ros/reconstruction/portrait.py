@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -13,13 +14,15 @@ from visa_ros.capture.config import CaptureConfig
 from visa_ros.capture.landmarkers import Landmarkers
 from visa_ros.capture.landmarks import Landmarks
 from visa_ros.errors import PortraitError, ResourceError
-from visa_ros.types import UInt8
+from visa_ros.types import Float32, UInt8
 
 MIN_SIDE_PX = 128
 MIN_FACE_PX = 40      # at working size; below it eyes and lips are a few pixels
 MAX_OTHER_FACE = 0.5  # of the person's own: smaller ones are in the background
 MAX_CUT_OFF = 0.05    # share of the face's landmarks that are outside the picture
 MAX_YAW_DEG = 40      # beyond it half of the face is not in the picture
+# How far around the face is its head, in the face's heights; of the picture: needs no closer look.
+_HEAD_REACH, _LARGE = 1.4, 0.8
 MAX_FILE_BYTES = 64 * 2**20
 # Larger pictures are scaled down; beyond the second bound decoding alone is an attack.
 MAX_PIXELS = 20_000_000
@@ -165,7 +168,35 @@ def find_person(rgb: UInt8, trackers: CaptureConfig | None = None) -> Landmarks:
                                 f"picture's {'right' if yaw > 0 else 'left'}, at most "
                                 f'{MAX_YAW_DEG} can be used; give a photo that looks into the '
                                 'camera')
-    return person
+        return replace(person, mask=_mask_with_head(landmarkers, rgb, person))
+
+
+def _mask_with_head(landmarkers: Landmarkers, rgb: UInt8, person: Landmarks) -> Float32:
+    """
+    Return the person's mask, around the head the mean of it and of that of the head alone.
+
+    The segmenter works at 256 x 256: it takes what is beside a small head for hair, but is not
+    always better at a large one.
+    """
+    assert person.face is not None
+    assert person.mask is not None
+    half = _HEAD_REACH * np.ptp(person.face[:, 1])
+    center = person.face.mean(0)
+    left, top = np.maximum(center - half, 0).astype(int)
+    right, bottom = np.minimum(center + half, (person.width, person.height)).astype(int)
+    if max(right - left, bottom - top) > _LARGE * max(person.width, person.height):
+        return person.mask
+    head = np.s_[top:bottom, left:right]
+    closer = landmarkers.detect(np.ascontiguousarray(rgb[head]), 2)
+    if closer is None or closer.mask is None:
+        return person.mask
+    fade = int(half / 6)
+    weight = np.zeros_like(person.mask)
+    weight[top + fade:bottom - fade, left + fade:right - fade] = 0.5
+    weight = np.asarray(cv2.blur(weight, (2 * fade + 1,) * 2), np.float32)
+    mask = person.mask.copy()
+    mask[head] += weight[head] * (closer.mask - mask[head])
+    return mask
 
 
 def head_yaw_deg(person: Landmarks) -> float:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
 
 from visa_ros.reconstruction.splats import Splats
 from visa_ros.reconstruction.threads import one_torch_thread
@@ -22,6 +23,9 @@ _OFFSET_RANGE = 0.5     # of its size
 _BETAS = (0.8, 0.95)     # faster than Adam's defaults: there are few steps
 # Of a Gaussian's scale: larger ones show as spikes in new poses, smaller ones leave cracks.
 _MIN_GROWTH, _MAX_GROWTH = 0.5, 1.3
+# Seen at a grazing angle, many Gaussians share few pixels: what they learn to show together is
+# noise from elsewhere.  Below this cosine they have less of their ranges, but never less than:
+_FACING, _LEAST_FREEDOM = 0.4, 0.5
 
 
 @one_torch_thread()
@@ -50,13 +54,14 @@ def refine(splats: Splats, colors: Float32, alpha: Float32, camera: Camera, step
     hidden, start = _tensors(splats, ~splats.tuned), _tensors(splats, splats.tuned)
     tuned = {
         'colors': torch.zeros_like(start['colors']),
-        'opacities': start['opacities'].clamp(0.01, 0.99).logit(),
-        'scales': start['scales'].log(),
+        'opacities': torch.zeros_like(start['opacities']),
+        'scales': torch.zeros_like(start['scales']),
         'offsets': torch.zeros_like(start['means']),
     }
-    smallest = tuned['scales'] + float(np.log(_MIN_GROWTH))
-    largest = tuned['scales'] + float(np.log(_MAX_GROWTH))
-    reach = _OFFSET_RANGE * start['scales'][:, 1:2]
+    freedom = torch.from_numpy(_freedom(splats)[splats.tuned])[:, None]
+    reach = freedom * _OFFSET_RANGE * start['scales'][:, 1:2]
+    logits = start['opacities'].clamp(0.01, 0.99).logit()
+    growth = float(np.log(_MIN_GROWTH)), float(np.log(_MAX_GROWTH))
     optimizer = torch.optim.Adam(
         [{'params': [tuned[name].requires_grad_()], 'lr': rate}
          for name, rate in _LEARNING_RATES.items()], betas=_BETAS)
@@ -67,9 +72,10 @@ def refine(splats: Splats, colors: Float32, alpha: Float32, camera: Camera, step
     def current() -> dict[str, torch.Tensor]:
         return {
             'means': start['means'] + reach * tuned['offsets'].tanh(), 'quats': start['quats'],
-            'scales': tuned['scales'].clamp(smallest, largest).exp(),
-            'opacities': tuned['opacities'].sigmoid(),
-            'colors': (start['colors'] + _COLOR_RANGE * tuned['colors'].tanh()).clamp(0, 1),
+            'scales': start['scales'] * (freedom * tuned['scales'].clamp(*growth)).exp(),
+            'opacities': (logits + freedom[:, 0] * tuned['opacities']).sigmoid(),
+            'colors': (start['colors']
+                       + _COLOR_RANGE * freedom * tuned['colors'].tanh()).clamp(0, 1),
         }
 
     for step in range(steps):
@@ -90,6 +96,14 @@ def refine(splats: Splats, colors: Float32, alpha: Float32, camera: Camera, step
     for name, value in current().items():
         result[name][splats.tuned] = value.detach().numpy()
     return replace(splats, **result)
+
+
+def _freedom(splats: Splats) -> Float32:
+    """Return (N,) which share of the ranges each may use."""
+    normals = Rotation.from_quat(splats.quats, scalar_first=True).apply((0, 0, 1))
+    cosine = np.abs(np.einsum('nc,nc->n', normals, splats.means))
+    cosine /= np.linalg.norm(splats.means, axis=1)
+    return np.clip(cosine / _FACING, _LEAST_FREEDOM, 1).astype(np.float32)
 
 
 def _tensors(splats: Splats, chosen: NDArray[np.bool_]) -> dict[str, torch.Tensor]:

@@ -91,6 +91,17 @@ class Surface:
             result[second] |= step
         return result & (self.part != Part.NONE)
 
+    def slope(self) -> Float32:
+        """Return by how many metres (H, W) depth changes from pixel to pixel, steps left out."""
+        depth = np.pad(self.depth, 1, mode='edge')
+        total = np.zeros_like(self.depth)
+        for before, after in ((depth[:-2, 1:-1], depth[2:, 1:-1]),
+                              (depth[1:-1, :-2], depth[1:-1, 2:])):
+            with np.errstate(invalid='ignore'):  # infinite beside the person
+                first, second = abs(self.depth - before), abs(self.depth - after)
+            total += np.fmin(first, second) ** 2
+        return np.sqrt(total)
+
     def unmixed(self, colors: Float32) -> Float32:
         """Return (H, W, 3) colours of which each is of one surface, at the edges of arms too."""
         edge = self.edges()
@@ -343,6 +354,9 @@ def _spread(surface: Surface, part: Part, known: NDArray[np.bool_], seen: ZBuffe
     sources = known if sources is None or not sources.any() else sources
     facing = sources & (-normal[..., 2] > _GRAZING)
     wanted = here & ~known
+    # The outline's last pixels fall off so steeply that they would come apart as dots.
+    beside = cv2.dilate(wanted.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    joined = wanted | here & beside & ~facing
     rows, columns = nearest_pixel(facing if facing.any() else sources, flat)
     rows[known], columns[known] = np.nonzero(known)
     source = rows[here], columns[here]
@@ -350,7 +364,7 @@ def _spread(surface: Surface, part: Part, known: NDArray[np.bool_], seen: ZBuffe
                            (surface.barycentric, seen.barycentric), (surface.normal, normal)):
         target[here] = values[source]
     near = surface.depth.copy()
-    _relax(surface.depth, here, wanted)
+    _relax(surface.depth, here, joined)
     np.clip(surface.depth, near - _MAX_BRIDGE_M, near + _MAX_BRIDGE_M, out=surface.depth)
     _relax(surface.normal, here, wanted)
     surface.normal[here] /= np.linalg.norm(surface.normal[here], axis=1, keepdims=True)
