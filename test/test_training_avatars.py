@@ -82,7 +82,7 @@ def test_training_learns_and_goes_on_where_it_stopped(sample, tmp_path):
 
 
 def test_a_finished_training_leaves_weights_and_figures(folder, tmp_path):
-    out = tmp_path / 'network.safetensors'
+    out = tmp_path / 'new' / 'network.safetensors'
     train(folder, folder, out, fresh_network(SMALL, 0), TrainingConfig(steps=1))
     with torch.no_grad():
         said = load_network(out)(load_sample(next(folder.glob('*.npz'))).evidence)

@@ -109,6 +109,7 @@ def train(samples: Path, checks: Path, out: Path, network: AvatarNetwork,
 
     """
     run = _Run(network, config)
+    out.parent.mkdir(parents=True, exist_ok=True)
     checkpoint = out.with_suffix('.checkpoint')
     if checkpoint.exists():
         run.resume(checkpoint)
