@@ -63,7 +63,7 @@ _TRANSLATION_SIGMA_M = 1.0
 # Standard deviations of what is seen, in heights of the face; of joints along the bone before them
 # and across it.
 _FACE_SIGMA, _HAND_SIGMA = 0.012, 0.04
-_SIGMAS = {'shoulder': (0.07, 0.07), 'elbow': (0.10, 0.05), 'wrist': (0.08, 0.05),
+_SIGMAS = {'shoulder': (0.07, 0.07), 'elbow': (0.12, 0.05), 'wrist': (0.10, 0.05),
            'hip': (0.1, 0.1)}
 # Near the picture's border, and beyond it, MediaPipe sees joints too near to the one before: by
 # so much at the border, from there on that it is near, and how uncertain that is.
@@ -73,10 +73,9 @@ _MOST_BEYOND = 0.5     # what is farther beyond the border is not known at all
 _FINGER_SLANT_SIGMA = 0.35
 _ROBUST = 3.0          # standard deviations beyond which a point's pull grows no more
 
-# Arms are not in the trunk, an ellipse: the half width and half depth that the middle of a forearm
-# or a wrist keeps away, and how soft that is.  Its centre lies behind the line from pelvis to neck,
-# so that arms in the trunk are pushed out at the front, where they would be seen.
-_TRUNK_M, _TRUNK_FORWARD_M, _TRUNK_SIGMA_M = np.array((0.17, 0.2)), -0.05, 0.02
+# Arms are not in the trunk, an ellipse about the line from pelvis to neck: the half width and half
+# depth that the middle of a forearm or a wrist keeps away, and how soft that is.
+_TRUNK_M, _TRUNK_FORWARD_M, _TRUNK_SIGMA_M = np.array((0.17, 0.125)), 0.025, 0.02
 _ARMS = np.zeros((4, len(JOINTS)))  # the joints' shares in those middles and wrists
 for _row, _joint in enumerate(('left_elbow', 'right_elbow', 'left_wrist', 'right_wrist')):
     _ARMS[_row, JOINT_INDEX[_joint]] += 0.5
@@ -190,12 +189,8 @@ class _Problem:
         """Return for each pose landmark how surely it is known, and how near to the border."""
         seen = self._landmarks
         inside = np.minimum(seen.pose, (seen.width, seen.height) - seen.pose).min(1) / face_px
-        known = seen.visibility.astype(float)
-        for joint in _BEFORE:
-            landmark = _POSE_JOINTS[joint]
-            if inside[landmark] < 0:
-                known[landmark] = max(0.5 * (1 + inside[landmark] / _MOST_BEYOND), 0)
-        return known, (1 - inside / _NEAR_BORDER).clip(0, 1)
+        known = np.where(inside > 0, seen.visibility, 0.5 * (1 + inside / _MOST_BEYOND))
+        return known.clip(0, 1), (1 - inside / _NEAR_BORDER).clip(0, 1)
 
     def _seen_joints(self, face_px: float) -> tuple[np.ndarray, ...]:
         """
