@@ -1,4 +1,6 @@
 """The fit, on people whose shape, expression and pose are known."""
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -15,6 +17,10 @@ CAMERA = Camera.from_focal(820, 512, 512)
 SEEN = {11: ('left_shoulder', 0.02), 12: ('right_shoulder', 0.02), 13: ('left_elbow', 0),
         14: ('right_elbow', 0), 15: ('left_wrist', 0), 16: ('right_wrist', 0),
         23: ('left_hip', -0.034), 24: ('right_hip', -0.034)}
+HALF_RAISED = {'left_shoulder': (0, -0.3, -0.9), 'right_shoulder': (0, 0.3, 0.9),
+               'left_elbow': (0, -1.2, 0), 'right_elbow': (0, 1.2, 0)}
+HANGING = {'left_shoulder': (0, 0, -1.2), 'right_shoulder': (0, 0, 1.2),
+           'left_elbow': (0, -0.3, 0), 'right_elbow': (0, 0.3, 0)}
 
 
 @pytest.fixture(scope='module')
@@ -22,16 +28,15 @@ def model():
     return load_body_model()
 
 
-def person(model, seed):
-    """Return parameters of someone before the camera, arms half raised, and their landmarks."""
+def person(model, seed, arms=HALF_RAISED):
+    """Return points of someone before the camera, and their landmarks."""
     rng = np.random.default_rng(seed)
     betas = rng.normal(0, 0.5, len(model.shape_basis)).astype(np.float32)
     blendshapes = np.zeros(52, np.float32)
     blendshapes[BLENDSHAPE_INDEX['jawOpen']] = 0.3
     rotations = np.zeros((55, 3), np.float32)
     for joint, turn in {'pelvis': (np.pi, 0, 0), 'head': (0.1, rng.uniform(-0.3, 0.3), 0.1),
-                        'left_shoulder': (0, -0.3, -0.9), 'right_shoulder': (0, 0.3, 0.9),
-                        'left_elbow': (0, -1.2, 0), 'right_elbow': (0, 1.2, 0)}.items():
+                        **arms}.items():
         rotations[JOINT_INDEX[joint]] = turn
     translation = np.array((0.03, 0.45, 1.7), np.float32)
     points, _ = BodyPoints(model, model.face_landmarks)(betas, blendshapes, rotations, translation)
@@ -78,3 +83,26 @@ def test_one_landmark_far_off_does_not_move_the_others(model):
     head = JOINT_INDEX['head']
     np.testing.assert_allclose(pulled.pose.joint_rotations[head],
                                straight.pose.joint_rotations[head], atol=0.1)
+
+
+def joints_of(model, fit):
+    points, _ = BodyPoints(model, model.face_landmarks)(
+        fit.betas, fit.pose.blendshapes, fit.pose.joint_rotations, fit.pose.translation)
+    return dict(zip(JOINTS, points[-len(JOINTS):], strict=True))
+
+
+@pytest.mark.parametrize('seed', [0, 1, 2])
+def test_arms_that_the_border_cuts_off_are_not_foreshortened(model, seed):
+    truth, landmarks = person(model, seed, HANGING)
+    face_px = np.ptp(landmarks.face[:, 1])
+    for shoulder, elbow, wrist in ((11, 13, 15), (12, 14, 16)):
+        arm = landmarks.pose[elbow] - landmarks.pose[shoulder]
+        landmarks.pose[elbow] -= 0.3 * face_px * arm / np.linalg.norm(arm)  # as MediaPipe does
+        landmarks.visibility[wrist] = 0
+    landmarks = replace(landmarks, height=int(landmarks.pose[[13, 14], 1].max()) + 2)
+    found = joints_of(model, fit_body(model, landmarks, CAMERA))
+    true = dict(zip(JOINTS, truth[-len(JOINTS):], strict=True))
+    for side in ('left', 'right'):
+        slant = [joints[f'{side}_elbow'][2] - joints[f'{side}_shoulder'][2]
+                 for joints in (found, true)]
+        assert slant[0] == pytest.approx(slant[1], abs=0.06)

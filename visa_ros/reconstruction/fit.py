@@ -19,19 +19,26 @@ from visa_ros.types import Camera, Float32, OperatorPose
 # sensor is 1.4, the usual portrait lens of 85 mm is 2.4; phones and webcams are near 0.9.
 FOCAL_RATIO = 1.6
 
-# MediaPipe sees shoulders above their joints and hips below: by that share of the way from spine3
-# to neck, from photographs of synthetic people whose joints are known.
-_RAISED = {'left_shoulder': 0.11, 'right_shoulder': 0.11, 'left_hip': -0.19, 'right_hip': -0.19}
+# MediaPipe sees shoulders above their joints, hips below and elbows nearer to the shoulders: by
+# that share of the way between two joints, from photographs of synthetic people whose joints are
+# known.
+_OFFSETS = {f'{side}_{joint}': (share, start.format(side), end.format(side))
+            for side in ('left', 'right') for joint, share, start, end in (
+                ('shoulder', 0.11, 'spine3', 'neck'), ('hip', -0.19, 'spine3', 'neck'),
+                ('elbow', 0.05, '{}_elbow', '{}_shoulder'))}
 # MediaPipe pose landmark of each joint that it sees.
 _POSE_JOINTS = {
     'left_shoulder': 11, 'right_shoulder': 12, 'left_elbow': 13, 'right_elbow': 14,
     'left_wrist': 15, 'right_wrist': 16, 'left_hip': 23, 'right_hip': 24,
 }
+# The joint at which the bone before one begins.
+_BEFORE = {f'{side}_{end}': f'{side}_{start}' for side in ('left', 'right')
+           for start, end in (('shoulder', 'elbow'), ('elbow', 'wrist'))}
 # Bones whose slant towards the camera MediaPipe's 3D landmarks tell, and the offset and slope that
-# turn what they say into what is most likely: hanging arms, it sees elbows 9 cm too far back.
-# Regressed on 40 synthetic people for training; the slopes of the arms, 0.5 and 0.6, say how
-# little it knows.
-_UPPER_ARM, _FOREARM, _SHOULDERS = (-0.10, 0.52), (-0.18, 0.61), (0.086, 1.0)
+# turn what they say into what is most likely, with its standard deviation.  Regressed on
+# synthetic people: of arms, they know little more than how arms are mostly held.
+_UPPER_ARM, _SHOULDERS = (-0.07, 0.43, 0.19), (0.086, 1.0, 0.25)
+_FOREARM, _FOREARM_CUT_OFF = (0.0, 0.85, 0.28), (-0.32, 0.20, 0.28)
 _BONES = {('left_shoulder', 'left_elbow'): _UPPER_ARM, ('left_elbow', 'left_wrist'): _FOREARM,
           ('right_shoulder', 'right_elbow'): _UPPER_ARM, ('right_elbow', 'right_wrist'): _FOREARM,
           ('left_shoulder', 'right_shoulder'): _SHOULDERS}
@@ -53,12 +60,26 @@ _FINGER_SIGMA = 0.4
 _EXPRESSION_SIGMA = 0.05  # the same tracker drives the avatar: its zero is the one that counts
 _TRANSLATION_SIGMA_M = 1.0
 
-# Standard deviations of what is seen.
-_FACE_SIGMA = 0.012    # of the face's height
-_JOINT_SIGMA_PX = 0.04  # of the face's height: clothes hide the joints
-_HAND_SIGMA = 0.04
-_SLANT_SIGMA = 0.25
+# Standard deviations of what is seen, in heights of the face; of joints along the bone before them
+# and across it.
+_FACE_SIGMA, _HAND_SIGMA = 0.012, 0.04
+_SIGMAS = {'shoulder': (0.07, 0.07), 'elbow': (0.12, 0.05), 'wrist': (0.10, 0.05),
+           'hip': (0.1, 0.1)}
+# Near the picture's border, and beyond it, MediaPipe sees joints too near to the one before: by
+# so much at the border, from there on that it is near, and how uncertain that is.
+_NEAR_BORDER, _BORDER_SIGMA = 0.4, 0.15
+_DRAWN_IN = {'elbow': 0.3, 'wrist': 0.2}
+_MOST_BEYOND = 0.5     # what is farther beyond the border is not known at all
+_FINGER_SLANT_SIGMA = 0.35
 _ROBUST = 3.0          # standard deviations beyond which a point's pull grows no more
+
+# Arms are not in the trunk, an ellipse about the line from pelvis to neck: the half width and half
+# depth that the middle of a forearm or a wrist keeps away, and how soft that is.
+_TRUNK_M, _TRUNK_FORWARD_M, _TRUNK_SIGMA_M = np.array((0.17, 0.125)), 0.025, 0.02
+_ARMS = np.zeros((4, len(JOINTS)))  # the joints' shares in those middles and wrists
+for _row, _joint in enumerate(('left_elbow', 'right_elbow', 'left_wrist', 'right_wrist')):
+    _ARMS[_row, JOINT_INDEX[_joint]] += 0.5
+    _ARMS[_row, JOINT_INDEX[_joint.replace('elbow', 'wrist')]] += 0.5
 
 _FACE_HEIGHT_M = 0.17   # of the landmarks' extent, forehead to chin
 _MAX_STEPS = 25
@@ -76,7 +97,8 @@ class BodyFit:
     pose : OperatorPose
         In the portrait camera's frame.
     face_px, joints_px : float
-        Mean distance to the landmarks; weighted by how surely they are known.
+        Mean distance to the landmarks; weighted by how surely they are known, and without joints
+        at the picture's border.
 
     """
 
@@ -153,62 +175,93 @@ class _Problem:
 
         self._body = BodyPoints(model, model.face_landmarks)
         self._face_points = len(model.face_landmarks.weights)
-        joints, targets, weights, sigmas, raised = self._seen_joints()
-        self._seen = np.concatenate([np.arange(self._face_points),
-                                     self._face_points + np.array(joints)])
+        self._trust, self._near_border = self._trusted(face_px)
+        self._of_joints, targets, weights, sharpness = self._seen_joints(face_px)
         self._targets = np.concatenate([face, targets])
-        self._raised = np.concatenate([np.zeros(self._face_points), raised]).astype(np.float32)
         self._weight = np.concatenate([model.face_landmarks.weights, weights])
-        self._sigma_px = face_px * np.concatenate([
-            np.full(self._face_points, _FACE_SIGMA), sigmas])
-        self._bones, self._slants, self._slant_weight = self._seen_slants()
+        self._sharpness = np.concatenate([
+            np.tile(np.eye(2) / (_FACE_SIGMA * face_px), (self._face_points, 1, 1)), sharpness])
+        self._bones, self._slants, self._slant_sigma, self._slant_weight = self._seen_slants()
         self._set_prior(model, face.mean(0), face_px, blendshapes)
 
     # --- what is seen
 
-    def _seen_joints(self) -> tuple[list[int], Float32, Float32, np.ndarray, Float32]:
-        """Return joints, their pixels, weights, standard deviations, and ``_RAISED``."""
+    def _trusted(self, face_px: float) -> tuple[np.ndarray, np.ndarray]:
+        """Return for each pose landmark how surely it is known, and how near to the border."""
+        seen = self._landmarks
+        inside = np.minimum(seen.pose, (seen.width, seen.height) - seen.pose).min(1) / face_px
+        known = np.where(inside > 0, seen.visibility, 0.5 * (1 + inside / _MOST_BEYOND))
+        return known.clip(0, 1), (1 - inside / _NEAR_BORDER).clip(0, 1)
+
+    def _seen_joints(self, face_px: float) -> tuple[np.ndarray, ...]:
+        """
+        Return what is seen of the joints.
+
+        Returns
+        -------
+        of_joints : (L, 55) float32
+            The joints' shares in the place that each landmark sees.
+        targets : (L, 2) float
+            The landmarks, pixels.
+        weights : (L,) float
+        sharpness : (L, 2, 2) float
+            Turns a distance in pixels into one in standard deviations along and across the bone.
+
+        """
         seen, found = self._landmarks, []
         for joint, landmark in _POSE_JOINTS.items():
-            hips = 0.3 if 'hip' in joint else 1.0  # under clothes and seldom in the picture
-            found.append((joint, seen.pose[landmark], hips * seen.visibility[landmark],
-                          _JOINT_SIGMA_PX, _RAISED.get(joint, 0)))
+            kind = joint.split('_')[1]
+            target, (along, across) = seen.pose[landmark], _SIGMAS[kind]
+            axis = np.array((0.0, 1.0))
+            if joint in _BEFORE:
+                axis = _unit(target - seen.pose[_POSE_JOINTS[_BEFORE[joint]]])
+                near = self._near_border[landmark]
+                target = target + _DRAWN_IN[kind] * near * face_px * axis
+                along += _BORDER_SIGMA * near
+            found.append((joint, target, self._trust[landmark],
+                          np.array((axis, (-axis[1], axis[0]))) / ((along,), (across,))))
         for side, hand in self._hands():
-            found += [(f'{side}_{joint}', hand.image[landmark], hand.score, _HAND_SIGMA, 0)
-                      for joint, landmark in _HAND_JOINTS.items()]
-        names, targets, weights, sigmas, raised = zip(*found, strict=True)
-        return ([JOINT_INDEX[name] for name in names], np.array(targets, np.float32),
-                np.array(weights, np.float32), np.array(sigmas), np.array(raised, np.float32))
+            found += [(f'{side}_{joint}', hand.image[landmark], hand.score,
+                       np.eye(2) / _HAND_SIGMA) for joint, landmark in _HAND_JOINTS.items()]
+        names, targets, weights, sharpness = zip(*found, strict=True)
+        of_joints = np.eye(len(JOINTS), dtype=np.float32)
+        for joint, (share, start, end) in _OFFSETS.items():
+            of_joints[JOINT_INDEX[joint], JOINT_INDEX[start]] -= share
+            of_joints[JOINT_INDEX[joint], JOINT_INDEX[end]] += share
+        return (of_joints[[JOINT_INDEX[name] for name in names]], np.array(targets),
+                np.array(weights), np.array(sharpness) / face_px)
 
     def _hands(self) -> list[tuple[str, HandLandmarks]]:
         return [(side, hand) for side, hand in (
             ('left', self._landmarks.left_hand), ('right', self._landmarks.right_hand)) if hand]
 
-    def _seen_slants(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Bones as joint pairs, the z of their unit direction, and a weight."""
-        pairs, slants, weights = [], [], []
-        visibility = self._landmarks.visibility
-        for start, end in _BONES:
-            pairs.append((JOINT_INDEX[start], JOINT_INDEX[end]))
-            slants.append(self._bone(start, end)[2])
-            weights.append(min(visibility[_POSE_JOINTS[start]], visibility[_POSE_JOINTS[end]]))
+    def _seen_slants(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Bones as joint pairs, the z of their unit direction, its deviation, and a weight."""
+        found = [(start, end, self._bone(start, end)[2], self._slant(start, end)[2], 1.0)
+                 for start, end in _BONES]
         for side, hand in self._hands():
             for finger in ('index', 'middle', 'ring', 'pinky', 'thumb'):
                 chain = [0] + [_HAND_JOINTS[f'{finger}{bone}'] for bone in (1, 2, 3)]
                 names = ['wrist'] + [f'{finger}{bone}' for bone in (1, 2, 3)]
                 for k in range(3):
-                    bone = hand.world[chain[k + 1]] - hand.world[chain[k]]
-                    pairs.append((JOINT_INDEX[f'{side}_{names[k]}'],
-                                  JOINT_INDEX[f'{side}_{names[k + 1]}']))
-                    slants.append(bone[2] / np.linalg.norm(bone))
-                    weights.append(0.5 * hand.score)
-        return self._face_points + np.array(pairs), np.array(slants), np.array(weights)
+                    bone = _unit(hand.world[chain[k + 1]] - hand.world[chain[k]])
+                    found.append((f'{side}_{names[k]}', f'{side}_{names[k + 1]}', bone[2],
+                                  _FINGER_SLANT_SIGMA, hand.score))
+        starts, ends, slants, sigmas, weights = zip(*found, strict=True)
+        pairs = [[JOINT_INDEX[name] for name in pair] for pair in zip(starts, ends, strict=True)]
+        return (self._face_points + np.array(pairs), np.array(slants), np.array(sigmas),
+                np.array(weights))
+
+    def _slant(self, start: str, end: str) -> tuple[float, float, float]:
+        """Return what MediaPipe's slant of a bone tells: offset, slope, standard deviation."""
+        cut_off = 'wrist' in end and self._near_border[_POSE_JOINTS[end]] > 0.25
+        return _FOREARM_CUT_OFF if cut_off else _BONES[start, end]
 
     def _bone(self, start: str, end: str) -> np.ndarray:
         """Return a bone's most likely direction in camera axes."""
         world = self._landmarks.pose_world
         seen = _unit(world[_POSE_JOINTS[end]] - world[_POSE_JOINTS[start]])
-        offset, slope = _BONES[start, end]
+        offset, slope, _ = self._slant(start, end)
         slant = np.clip(offset + slope * seen[2], -0.99, 0.99)
         return np.append(np.sqrt(1 - slant ** 2) * _unit(seen[:2]), slant)
 
@@ -249,7 +302,7 @@ class _Problem:
     def _arm(self, side: str, sign: int) -> tuple[Float32, Float32]:
         """Return shoulder and elbow rotations: as the 3D landmarks say, hanging if unseen."""
         joints = [f'{side}_{joint}' for joint in ('shoulder', 'elbow', 'wrist')]
-        if min(self._landmarks.visibility[[_POSE_JOINTS[joint] for joint in joints]]) < 0.3:
+        if min(self._trust[[_POSE_JOINTS[joint] for joint in joints]]) < 0.3:
             return (np.array((0, 0, -1.15 * sign), np.float32),
                     np.array((0, -0.3 * sign, 0), np.float32))
         # From camera axes to an upright body's.
@@ -271,11 +324,8 @@ class _Problem:
 
     def _landmark_places(self, points: np.ndarray) -> np.ndarray:
         """Return what the landmarks see of the body's (P, ...) points, or of their derivatives."""
-        spine3, neck = (points[self._face_points + JOINT_INDEX[name]]
-                        for name in ('spine3', 'neck'))
-        up = (neck - spine3)[None]
-        raised = self._raised.reshape(-1, *[1] * (points.ndim - 1))
-        return points[self._seen] + raised * up
+        face, joints = np.split(points, [self._face_points])
+        return np.concatenate([face, np.tensordot(self._of_joints, joints, 1)])
 
     def linearize(self, unknowns: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
         """
@@ -290,11 +340,11 @@ class _Problem:
 
         seen, by_seen = self._landmark_places(points), self._landmark_places(by)
         depth = seen[:, 2:]
-        scale = self._focal / depth / self._sigma_px[:, None]
-        error = (seen[:, :2] / depth * self._focal + self._center - self._targets
-                 ) / self._sigma_px[:, None]
-        by_seen = (by_seen[:, :2] - (seen[:, :2] / depth)[..., None] * by_seen[:, 2:]
-                   ) * scale[..., None]
+        pixels = seen[:, :2] / depth * self._focal + self._center
+        by_pixels = (by_seen[:, :2] - (seen[:, :2] / depth)[..., None] * by_seen[:, 2:]
+                     ) * (self._focal / depth)[..., None]
+        error = (self._sharpness @ (pixels - self._targets)[..., None])[..., 0]
+        by_seen = self._sharpness.astype(np.float32) @ by_pixels
         excess = np.sqrt(1 + (error * error).sum(1) / _ROBUST ** 2)
         weight = np.repeat(self._weight / excess, 2)
 
@@ -303,17 +353,40 @@ class _Problem:
         length = np.linalg.norm(bone, axis=1)
         slant = bone[:, 2] / length
         along = np.einsum('bc,bcu->bu', bone, by_bone) / length[:, None]
-        by_slant = (by_bone[:, 2] - slant[:, None] * along) / length[:, None] / _SLANT_SIGMA
-        slant_error = (slant - self._slants) / _SLANT_SIGMA
+        by_slant = (by_bone[:, 2] - slant[:, None] * along) / (
+            length * self._slant_sigma)[:, None]
+        slant_error = (slant - self._slants) / self._slant_sigma
 
-        errors = np.concatenate([error.ravel(), slant_error])
-        weights = np.concatenate([weight, self._slant_weight])
-        jacobian = np.concatenate([by_seen.reshape(-1, len(unknowns)), by_slant])
+        inside, by_inside = self._inside_trunk(points, by)
+        errors = np.concatenate([error.ravel(), slant_error, inside])
+        weights = np.concatenate([weight, self._slant_weight, np.ones(len(inside))])
+        jacobian = np.concatenate([by_seen.reshape(-1, len(unknowns)), by_slant, by_inside])
         weighted = weights[:, None] * jacobian
         cost = (2 * _ROBUST ** 2 * (self._weight * (excess - 1)).sum()
-                + (self._slant_weight * slant_error ** 2).sum() + unknowns @ unknowns)
+                + (self._slant_weight * slant_error ** 2).sum() + inside @ inside
+                + unknowns @ unknowns)
         return (float(cost), weighted.T @ errors + unknowns,
                 weighted.T @ jacobian + np.eye(len(unknowns)))
+
+    def _inside_trunk(self, points: np.ndarray, by: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return how far arms are in the trunk, in standard deviations, and its derivatives."""
+        joints, by_joints = points[self._face_points:], by[self._face_points:]
+        pelvis, neck = JOINT_INDEX['pelvis'], JOINT_INDEX['neck']
+        up = joints[neck] - joints[pelvis]
+        across = joints[JOINT_INDEX['left_shoulder']] - joints[JOINT_INDEX['right_shoulder']]
+        front = _unit(np.cross(across, up))
+        axes = np.stack([_unit(np.cross(up, front)), front])
+        height = (_ARMS @ joints - joints[pelvis]) @ up / (up @ up)
+        away = _ARMS.copy()  # from the trunk's axis
+        away[:, pelvis] -= 1 - height
+        away[:, neck] -= height
+        place = (away @ joints @ axes.T - (0, _TRUNK_FORWARD_M)) / _TRUNK_M
+        radius = np.linalg.norm(place, axis=1)
+        scale = _TRUNK_M.min() / _TRUNK_SIGMA_M
+        inside = scale * np.where((height > -0.1) & (height < 1), 1 - radius, 0).clip(0)
+        outwards = place / radius[:, None] / _TRUNK_M @ axes
+        by_inside = np.einsum('ac,acu->au', outwards, np.tensordot(away, by_joints, 1))
+        return inside, -scale * (inside > 0)[:, None] * by_inside
 
     def result(self, unknowns: np.ndarray) -> BodyFit:
         """Return the fit and how far it is from the landmarks."""
@@ -322,7 +395,11 @@ class _Problem:
         seen = self._landmark_places(points)
         pixels = seen[:, :2] / seen[:, 2:] * self._focal + self._center
         distance = np.linalg.norm(pixels - self._targets, axis=1)
-        face, joints = np.split(np.stack([distance, self._weight + 1e-9]), [self._face_points], 1)
+        weight = self._weight + 1e-9
+        # Where landmarks are drawn in from the border, a distance to them says nothing.
+        weight[self._face_points:][:len(_POSE_JOINTS)] *= 1 - self._near_border[
+            list(_POSE_JOINTS.values())]
+        face, joints = np.split(np.stack([distance, weight]), [self._face_points], 1)
         confidence = np.zeros(len(PARTS), np.float32)
         confidence[PART_INDEX['body']] = confidence[PART_INDEX['face']] = 1
         for side in ('left', 'right'):

@@ -22,6 +22,7 @@ _MIN_SIDE_M = 0.04     # smaller things are watches, rings and folds
 _GLOVE_M = 0.03        # what covers the hand and no more than this around it is worn
 _MIN_BEYOND = 0.15     # of a thing's area that is beyond what a glove covers
 _RARE = 3e-4           # share of an arm's pixels of one colour, below which it is not the arm's
+_COMMON, _MOST_WORN = 3e-3, 0.4  # colours that more than this share of the chest has are clothes
 _RIM_PX = 3
 _CONTRAST, _MIN_OUTLINED = 18.0, 0.6  # in Lab; share of a thing's outline that has it
 
@@ -32,8 +33,8 @@ def find_held(model: BodyModel, vertices: Float32, rgb: UInt8, alpha: Float32,
     Find a thing that hides a forearm or a hand.
 
     Where the body has forearm and hand, but the picture shows neither skin nor sleeve, there may
-    be one; a watershed tells how far it reaches.  It is one if it is large, is no glove, and has a
-    clear outline: else the body is not where the arm is.
+    be one; a watershed tells how far it reaches.  It is one if it is large, is no glove, is
+    not what the chest wears, and has a clear outline: else the body is not where the arm is.
 
     Parameters
     ----------
@@ -92,7 +93,8 @@ def find_held(model: BodyModel, vertices: Float32, rgb: UInt8, alpha: Float32,
     _, pieces = cv2.connectedComponents(found)
     for piece in (pieces == number for number in np.unique(pieces[seeds & (found > 0)])):
         beyond = piece & (away > _GLOVE_M)
-        if (piece.sum() >= side ** 2 and beyond.sum() > _MIN_BEYOND * piece.sum()
+        worn = (_share(of_pixel, piece)[chest] > _COMMON).sum() > _MOST_WORN * chest.sum()
+        if (piece.sum() >= side ** 2 and not worn and beyond.sum() > _MIN_BEYOND * piece.sum()
                 and _outlined(piece, lab, solid) > _MIN_OUTLINED):
             result = result | piece
     if not result.any():
