@@ -12,6 +12,7 @@ from visa_ros.body.skinning import AvatarSkinning
 from visa_ros.conventions import JOINT_INDEX
 from visa_ros.reconstruction.bind import bind
 from visa_ros.reconstruction.fit import FOCAL_RATIO, fit_body
+from visa_ros.reconstruction.gaps import open_gaps
 from visa_ros.reconstruction.matte import foreground, matte
 from visa_ros.reconstruction.portrait import find_person, to_working_size
 from visa_ros.reconstruction.reconstruct import posed_body, to_rest_pose
@@ -62,6 +63,67 @@ def test_alpha_follows_single_hairs(wall):
     assert np.abs(own - (0.25, 0.16, 0.1)).mean() < 0.5 * np.abs(own - wall).mean()
 
 
+def standing_person(wall):
+    """Draw the body, clothed in stripes, before a wall: alpha, picture, vertices, chin, camera."""
+    model, camera = load_body_model(), Camera.from_focal(820, 512, 512)
+    rotations = np.zeros((len(JOINT_INDEX), 3), np.float32)
+    rotations[JOINT_INDEX['pelvis']] = np.pi, 0, 0
+    rotations[JOINT_INDEX['left_shoulder'], 2] = -1.0
+    rotations[JOINT_INDEX['right_shoulder'], 2] = 1.0
+    vertices, joints = model.shaped(np.zeros(model.shape_basis.shape[0], np.float32))
+    transforms = joint_transforms(model, joints, rotations, np.array((0, 0.5, 1.5), np.float32))
+    body = posed_vertices(model, vertices, transforms).astype(np.float32)
+    seen = np.isfinite(rasterize_mesh(body, model.faces, camera).depth)
+    stripes = np.where(np.arange(512)[None, :, None] // 6 % 2, (60, 40, 90), (150, 140, 170))
+    rng = np.random.default_rng(1)
+    picture = np.where(seen[..., None], stripes, wall) + rng.normal(0, 3, (512, 512, 3))
+    face = project(model.face_landmarks.on(body, model.faces), camera)
+    return (seen, np.rint(picture).clip(0, 255).astype(np.uint8), model, body,
+            face.astype(np.float32), camera)
+
+
+def between_arms_and_trunk(seen, chin):
+    """Where the background is seen within the person's width, below the chin."""
+    columns = np.logical_or.accumulate(seen, 1) & np.logical_or.accumulate(
+        seen[:, ::-1], 1)[:, ::-1]
+    gaps = columns & ~seen
+    gaps[:int(chin)] = False
+    return gaps
+
+
+@pytest.mark.parametrize('wall', [(180, 200, 160), (20, 60, 30)])
+def test_background_between_arm_and_trunk_is_not_the_persons(wall):
+    seen, rgb, model, body, face, camera = standing_person(wall)
+    gaps = between_arms_and_trunk(seen, face[:, 1].max())
+    assert gaps.sum() > 3000
+    # The segmenter fills the upper half of them, not quite sure of itself.
+    mask = np.where(seen, 1, 0).astype(np.float32)
+    rows = np.flatnonzero(gaps.any(1))
+    filled = gaps.copy()
+    filled[(rows[0] + rows[-1]) // 2:] = False
+    mask[filled] = 0.9
+    mask = cv2.GaussianBlur(mask, (0, 0), 2)
+    before = matte(rgb, mask, face)
+    alpha = matte(rgb, open_gaps(model, body, rgb, mask, face, camera), face)
+    assert before[filled].mean() > 0.7
+    assert alpha[filled].mean() < 0.1
+    assert alpha[cv2.erode(seen.astype(np.uint8), np.ones((5, 5))) > 0].mean() > 0.99
+
+
+def test_a_wide_sleeve_and_a_thing_between_arm_and_trunk_stay():
+    seen, rgb, model, body, face, camera = standing_person((180, 200, 160))
+    gaps = between_arms_and_trunk(seen, face[:, 1].max())
+    rows = np.flatnonzero(gaps.any(1))
+    filled = gaps.copy()
+    filled[(rows[0] + rows[-1]) // 2:] = False
+    mask = (seen | filled).astype(np.float32)
+    sleeve, thing = rgb.copy(), rgb.copy()
+    sleeve[filled] = (60, 40, 90)
+    thing[filled] = (220, 30, 20)
+    for picture in (sleeve, thing):
+        assert (open_gaps(model, body, picture, mask, face, camera)[filled] > 0.9).mean() > 0.97
+
+
 class Portrait:
     """A portrait bound to its body, not refined, and drawn in new poses."""
 
@@ -76,7 +138,9 @@ class Portrait:
         self.bind(self.rgb)
 
     def bind(self, rgb):
-        alpha = matte(rgb, self.landmarks.mask, self.landmarks.face)
+        mask = open_gaps(self.model, self.body, rgb, self.landmarks.mask, self.landmarks.face,
+                         self.camera)
+        alpha = matte(rgb, mask, self.landmarks.face)
         self.bound = bind(self.model, self.body, rgb, alpha, self.landmarks.face, self.camera,
                           40_000)
         self.avatar = to_rest_pose(

@@ -134,19 +134,26 @@ def find_clothes(model: BodyModel, vertices: Float32, rgb: UInt8, alpha: Float32
     chest = trunk & (with_head < 0.02)
     if not chest.any() or not head.any():
         return chest
-    bins = (cv2.cvtColor(rgb, cv2.COLOR_RGB2Lab) // 8).astype(np.intp)
-    of_pixel = (bins[..., 0] * 32 + bins[..., 1]) * 32 + bins[..., 2]
-
-    def likeness(seeds: NDArray[np.bool_]) -> NDArray[np.float64]:
-        count = np.bincount(of_pixel[seeds], minlength=32**3).reshape(32, 32, 32)
-        return gaussian_filter(count / seeds.sum(), 1.0).ravel()[of_pixel] + _RARE
-
+    of_pixel = color_bins(rgb)
     away_head, away_chest = (cv2.distanceTransform((~seeds).astype(np.uint8), cv2.DIST_L2, 3)
                              for seeds in (head, chest))
     nearer = (away_head - away_chest) / np.maximum(away_head + away_chest, 1)
-    odds = np.log(likeness(chest) / likeness(head)) + nearer
+    odds = np.log(likeness(of_pixel, chest) / likeness(of_pixel, head)) + nearer
     odds = cv2.ximgproc.guidedFilter(rgb, odds.astype(np.float32), 4, (_EDGE * 255) ** 2)
     return (~head & (odds > 0))[nearest_pixel(solid)]
+
+
+def color_bins(rgb: UInt8) -> NDArray[np.intp]:
+    """Return (H, W) the bin of each pixel's colour among 32 x 32 x 32 of Lab."""
+    bins = (cv2.cvtColor(rgb, cv2.COLOR_RGB2Lab) // 8).astype(np.intp)
+    return (bins[..., 0] * 32 + bins[..., 1]) * 32 + bins[..., 2]
+
+
+def likeness(of_pixel: NDArray[np.intp], seeds: NDArray[np.bool_],
+             spread: float = 1.0) -> NDArray[np.float64]:
+    """Return (H, W) how likely each pixel's colour is among the seeds'; ``spread`` is in bins."""
+    count = np.bincount(of_pixel[seeds], minlength=32**3).reshape(32, 32, 32)
+    return gaussian_filter(count / seeds.sum(), spread).ravel()[of_pixel] + _RARE
 
 
 def follows_head(model: BodyModel) -> Float32:

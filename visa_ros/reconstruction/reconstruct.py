@@ -15,6 +15,7 @@ from visa_ros.body.skinning import AvatarSkinning
 from visa_ros.config import Config, param
 from visa_ros.reconstruction.bind import bind
 from visa_ros.reconstruction.fit import FOCAL_RATIO, BodyFit, fit_body
+from visa_ros.reconstruction.gaps import open_gaps
 from visa_ros.reconstruction.matte import matte, solid
 from visa_ros.reconstruction.network import WEIGHTS, load_network
 from visa_ros.reconstruction.portrait import find_person, to_working_size
@@ -125,9 +126,10 @@ def reconstruct(portrait: UInt8, consent: Consent, config: ReconstructionConfig 
     clock.done('fit')
     assert landmarks.face is not None
     assert landmarks.mask is not None
-    alpha = matte(rgb, landmarks.mask, landmarks.face)
-    bound = bind(model, posed_body(model, fit), rgb, alpha, landmarks.face, camera,
-                 config.gaussians)
+    body = posed_body(model, fit)
+    mask = open_gaps(model, body, rgb, landmarks.mask, landmarks.face, camera)
+    alpha = matte(rgb, mask, landmarks.face)
+    bound = bind(model, body, rgb, alpha, landmarks.face, camera, config.gaussians)
     splats, colors, alpha = bound.splats, bound.colors, bound.alpha
     clock.done('bind')
     if config.weights:
