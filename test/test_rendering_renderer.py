@@ -100,11 +100,22 @@ def test_features_are_splatted_like_colours_where_they_are_wanted(avatar, render
     assert renderer.render(avatar.portrait_pose).features is None
     shown = replace(avatar, features=np.concatenate([avatar.colors, -avatar.colors], 1))
     black = RenderingConfig(width=160, height=120, background='#000000', backend='cpu')
-    frame = AvatarRenderer(shown, black, features=True).render(avatar.portrait_pose)
-    assert frame.features.shape == (120, 160, 6)
-    assert np.abs(frame.features[..., :3].clip(0, 1) * 255 - frame.rgb).max() < 0.501
+    renderer = AvatarRenderer(shown, black, features=True)
+    frame = renderer.render(avatar.portrait_pose)
+    assert frame.features.shape == (30, 40, 6)
+    small = AvatarRenderer(shown, black, camera=renderer.camera.smaller(4))
+    rgb = small.render(avatar.portrait_pose).rgb
+    assert np.abs(frame.features[..., :3].clip(0, 1) * 255 - rgb).max() < 0.501
     assert np.array_equal(frame.features[..., :3], -frame.features[..., 3:])
     assert frame.features.max() > 0.3
+
+
+def test_a_frame_says_where_the_head_is(avatar, renderer):
+    frame = renderer.render(avatar.portrait_pose)
+    x, y = frame.head_px
+    rows, columns = np.nonzero(frame.alpha > 0.5)
+    assert columns.min() < x < columns.max()
+    assert rows.min() < y < (rows.min() + rows.max()) / 2
 
 
 def test_renderers_in_several_threads_do_not_disturb_each_other(avatar):

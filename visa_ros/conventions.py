@@ -63,3 +63,6 @@ BLENDSHAPE_INDEX: Final = {name: index for index, name in enumerate(BLENDSHAPES)
 PARTS: Final = ('body', 'face', 'left_arm', 'right_arm', 'left_hand', 'right_hand')
 
 PART_INDEX: Final = {name: index for index, name in enumerate(PARTS)}
+
+# A picture of the avatar's features has 1/4 of the sides of its colours: the shader works there.
+FEATURE_STRIDE: Final = 4

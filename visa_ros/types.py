@@ -135,6 +135,11 @@ class Camera:
         K = np.array([[focal_px, 0, width / 2], [0, focal_px, height / 2], [0, 0, 1]], np.float32)
         return cls(K, width, height)
 
+    def smaller(self, stride: int) -> Camera:
+        """Return the same view with pixels of ``stride`` by ``stride`` of this one's."""
+        K = self.K / np.array([[stride], [stride], [1]], np.float32)
+        return Camera(K, self.width // stride, self.height // stride)
+
     def resized(self, width: int, height: int) -> Camera:
         """Return the same view at another size; the short side keeps its field of view."""
         scale = min(width, height) / min(self.width, self.height)
@@ -250,9 +255,11 @@ class CoarseFrame:
         Of the operator's camera image.
     presence : Presence
         State of the operator's stream.
-    features : (H, W, F) float32, optional
+    features : (H / 4, W / 4, F) float32, optional
         The avatar's features, splatted like colours over zero, where the renderer was asked for
-        them.
+        them; pixels of ``FEATURE_STRIDE``.
+    head_px : (2,) float32, optional
+        Where the middle of the head is, x and y in pixels, which may be outside of the picture.
 
     """
 
@@ -262,6 +269,7 @@ class CoarseFrame:
     stamp_ns: int
     presence: Presence = Presence.LIVE
     features: Float32 | None = None
+    head_px: Float32 | None = None
 
 
 @dataclass(frozen=True, eq=False)

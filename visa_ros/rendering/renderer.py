@@ -9,12 +9,14 @@ from typing import Protocol
 
 import numpy as np
 
-from visa_ros.body.model import load_body_model
+from visa_ros.body.model import VERTEX_PARTS, load_body_model
 from visa_ros.body.skinning import AvatarSkinning
 from visa_ros.config import Config, param
+from visa_ros.conventions import FEATURE_STRIDE
 from visa_ros.errors import InputError, PoseError
 from visa_ros.rendering.splat_cpu import SplatCpu
 from visa_ros.types import (
+    Camera,
     CoarseFrame,
     Float32,
     GaussianAvatar,
@@ -24,6 +26,7 @@ from visa_ros.types import (
 )
 
 # What a machine with an NVIDIA driver has, on Linux and under WSL.
+_HEAD_EVERY = 16  # of the head's Gaussians: enough to say where it is
 _NVIDIA_DEVICES = (Path('/dev/nvidiactl'), Path('/dev/dxg'))
 
 
@@ -72,6 +75,8 @@ class AvatarRenderer:
         Size, background, backend.
     features : bool
         Whether frames hold the avatar's splatted features too: the shader wants them.
+    camera : Camera, optional
+        Another view than the portrait's at the picture's size.
 
     Attributes
     ----------
@@ -94,12 +99,16 @@ class AvatarRenderer:
     """
 
     def __init__(self, avatar: GaussianAvatar, config: RenderingConfig | None = None,
-                 features: bool = False) -> None:
+                 features: bool = False, camera: Camera | None = None) -> None:
         config = config or RenderingConfig()
-        self.camera = avatar.camera.resized(config.width, config.height)
+        self.camera = camera or avatar.camera.resized(config.width, config.height)
         self.means = avatar.means
         self._frame_id = avatar.portrait_pose.frame_id
-        self._skinning = AvatarSkinning(load_body_model(avatar.body_model), avatar)
+        model = load_body_model(avatar.body_model)
+        self._skinning = AvatarSkinning(model, avatar)
+        self._head = np.flatnonzero(
+            model.vertex_parts()[model.faces[avatar.triangles, 0]] == VERTEX_PARTS.index('head')
+            )[::_HEAD_EVERY]
         self.backend = _chosen_backend(config.backend)
         what = (avatar.scales, avatar.opacities, avatar.colors, self.camera,
                 config.background_rgb)
@@ -111,7 +120,7 @@ class AvatarRenderer:
             self._splatter = SplatCpu(*what, threads=config.threads, features=avatar.features)
         # Two, so that a frame stays as it is while the next one is drawn.
         channels = avatar.features.shape[1] if features else None
-        self._buffers = [_buffers(config.width, config.height, channels) for _ in range(2)]
+        self._buffers = [_buffers(self.camera, channels) for _ in range(2)]
 
     def render(self, pose: OperatorPose, presence: Presence = Presence.LIVE) -> CoarseFrame:
         """
@@ -142,7 +151,14 @@ class AvatarRenderer:
         self._buffers.reverse()
         rgb, alpha, depth, features = self._buffers[0]
         self._splatter.draw(self.means, quats, rgb, alpha, depth, features)
-        return CoarseFrame(rgb, alpha, depth, pose.stamp_ns, presence, features)
+        return CoarseFrame(rgb, alpha, depth, pose.stamp_ns, presence, features, self._head_px())
+
+    def _head_px(self) -> Float32 | None:
+        if not len(self._head):
+            return None
+        x, y, z = self.means[self._head].mean(0)
+        K = self.camera.K
+        return np.array([K[0, 0] * x / z + K[0, 2], K[1, 1] * y / z + K[1, 2]], np.float32)
 
 
 def _chosen_backend(wanted: str) -> str:
@@ -157,9 +173,10 @@ def _chosen_backend(wanted: str) -> str:
     return 'cpu'
 
 
-def _buffers(width: int, height: int, channels: int | None
+def _buffers(camera: Camera, channels: int | None
              ) -> tuple[UInt8, Float32, Float32, Float32 | None]:
     """Return colour, alpha, depth and, if wanted, features."""
-    return (np.zeros((height, width, 3), np.uint8), np.zeros((height, width), np.float32),
-            np.zeros((height, width), np.float32),
-            None if channels is None else np.zeros((height, width, channels), np.float32))
+    size, small = (camera.height, camera.width), camera.smaller(FEATURE_STRIDE)
+    return (np.zeros((*size, 3), np.uint8), np.zeros(size, np.float32),
+            np.zeros(size, np.float32), None if channels is None
+            else np.zeros((small.height, small.width, channels), np.float32))

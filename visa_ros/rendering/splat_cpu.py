@@ -4,6 +4,7 @@ from __future__ import annotations
 import numpy as np
 
 from visa_ros._native import load
+from visa_ros.conventions import FEATURE_STRIDE
 from visa_ros.errors import InputError
 from visa_ros.types import Camera, Float32, UInt8
 
@@ -34,7 +35,7 @@ class SplatCpu:
     threads : int
         0 for as many as there are cores.
     features : (N, F) float32, optional
-        Splatted like colours where ``draw`` is given an image for them.
+        Splatted like colours, at 1/4 of the size, where ``draw`` is given an image for them.
 
     Raises
     ------
@@ -56,12 +57,15 @@ class SplatCpu:
         self._no_features = np.zeros(features.shape[-1], np.float32)  # behind the Gaussians
         self._K = _checked('camera.K', camera.K, (3, 3))
         self._size = camera.width, camera.height
+        small = camera.smaller(FEATURE_STRIDE)
+        self._small_K, self._small_size = small.K, (small.width, small.height)
         self._threads = threads
         self._native = load('splat_cpu')
         self._rasterizer = self._native.Rasterizer()
         self._viewmat = np.eye(4, dtype=np.float32)
         self._projected = tuple(np.zeros(shape, np.float32) for shape in (
             (count, 2), (count, 3), (count,), (count, 2)))  # means2d, conics, depths, extents
+        self._small_alpha = np.zeros((small.height, small.width), np.float32)
 
     def draw(self, means: Float32, quats: Float32, rgb: UInt8, alpha: Float32,
              depth: Float32, features: Float32 | None = None) -> None:
@@ -81,7 +85,7 @@ class SplatCpu:
         depth : (H, W) float32
             Out: mean depth along the camera's z weighted as the colours, metres; 0 where nothing
             is.
-        features : (H, W, F) float32, optional
+        features : (H / 4, W / 4, F) float32, optional
             Out: the Gaussians' features over zero.
 
         Raises
@@ -92,16 +96,16 @@ class SplatCpu:
         """
         width, height = self._size
         try:
-            self._native.project(
-                means, quats, self._scales, self._opacities, self._viewmat, self._K, width,
-                height, NEAR_PLANE_M, FAR_PLANE_M, EPS2D_PX2, self._threads, *self._projected)
+            self._project(means, quats, self._K, width, height)
             self._rasterizer.draw_screen(
                 *self._projected, self._opacities, self._colors, self._background, width, height,
                 self._threads, rgb, alpha, depth)
             if features is not None:
+                width, height = self._small_size
+                self._project(means, quats, self._small_K, width, height)
                 self._rasterizer.draw(
                     *self._projected, self._opacities, self._features, self._no_features, False,
-                    width, height, False, self._threads, features, alpha)
+                    width, height, False, self._threads, features, self._small_alpha)
         except ValueError as error:
             raise InputError(f'cannot draw {len(self._opacities)} Gaussians at {width}x{height}: '
                              f'{error}') from error
@@ -111,6 +115,12 @@ class SplatCpu:
                 ('depth', depth)))
             raise InputError(f'rgb must be uint8, the other arrays float32, all C-contiguous; '
                              f'got {types}') from error
+
+    def _project(self, means: Float32, quats: Float32, K: Float32, width: int,
+                 height: int) -> None:
+        self._native.project(
+            means, quats, self._scales, self._opacities, self._viewmat, K, width, height,
+            NEAR_PLANE_M, FAR_PLANE_M, EPS2D_PX2, self._threads, *self._projected)
 
 
 def _checked(name: str, array: Float32, shape: tuple[int, ...]) -> Float32:

@@ -4,6 +4,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from visa_ros.conventions import FEATURE_STRIDE
 from visa_ros.errors import ResourceError
 from visa_ros.rendering.rasterization import rasterization
 from visa_ros.types import Camera, Float32, UInt8
@@ -31,26 +32,26 @@ class SplatGsplat:
         self._features = None if features is None else _on_gpu(features)
         self._camera = camera
         self._viewmats = torch.eye(4, device='cuda')[None]
-        self._Ks = _on_gpu(camera.K)[None]
         self._background = _on_gpu(background)[None]
 
     @torch.no_grad()
     def draw(self, means: Float32, quats: Float32, rgb: UInt8, alpha: Float32,
              depth: Float32, features: Float32 | None = None) -> None:
         """Draw one frame into the caller's arrays; see ``SplatCpu.draw``."""
-        colors, background = self._colors, self._background
-        if features is not None and self._features is not None:
-            colors = torch.cat([colors, self._features], 1)
-            background = torch.nn.functional.pad(background, (0, self._features.shape[1]))
+        gaussians = _on_gpu(means), _on_gpu(quats), self._scales, self._opacities
         image, alphas, _ = rasterization(
-            _on_gpu(means), _on_gpu(quats), self._scales, self._opacities, colors,
-            self._viewmats, self._Ks, self._camera.width, self._camera.height,
-            backgrounds=background, render_mode='RGB+ED')
+            *gaussians, self._colors, self._viewmats, _on_gpu(self._camera.K)[None],
+            self._camera.width, self._camera.height, backgrounds=self._background,
+            render_mode='RGB+ED')
         torch.from_numpy(rgb).copy_(image[0, ..., :3].clamp(0, 1).mul(255).round())
         torch.from_numpy(alpha).copy_(alphas[0, ..., 0])
         torch.from_numpy(depth).copy_(image[0, ..., -1])
-        if features is not None:
-            torch.from_numpy(features).copy_(image[0, ..., 3:-1])
+        if features is not None and self._features is not None:
+            small = self._camera.smaller(FEATURE_STRIDE)
+            image, _, _ = rasterization(
+                *gaussians, self._features, self._viewmats, _on_gpu(small.K)[None], small.width,
+                small.height)
+            torch.from_numpy(features).copy_(image[0])
 
 
 def _on_gpu(array: Float32) -> Tensor:

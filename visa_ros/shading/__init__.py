@@ -1,0 +1,1 @@
+"""CoarseFrame to ShadedFrame: a few-step autoregressive video diffusion model."""

@@ -1,0 +1,38 @@
+"""How the avatar's picture is shaded."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from visa_ros.config import Config, param
+
+RUNTIMES = ('auto', 'torch', 'openvino')
+
+
+@dataclass(frozen=True)
+class ShadingConfig(Config):
+    """How the avatar's picture becomes photoreal."""
+
+    weights: str = param(
+        '', 'Weights of the shader; empty: those that come with the package, none: the screen '
+        'shows the Gaussian avatar itself')
+    runtime: str = param(
+        'auto', 'What computes: torch, on a GPU where it has one; openvino, on a CPU; auto: the '
+        'faster one that is there', choices=RUNTIMES)
+    steps: int = param(1, 'Steps of the flow per picture', low=1, high=8)
+    window_px: int = param(
+        256, 'Side of the square around the head that is shaded, a multiple of 16 [px]; 0: the '
+        'whole picture', low=0, high=4096)
+    deadline_ms: float = param(
+        50.0, 'Shading that takes longer than this fades out, and is tried again later [ms]; 0: '
+        'never', low=0.0, high=10000.0)
+    seed: int = param(0, 'Of the noise, which stays the same for a whole stream', low=0)
+
+    @property
+    def file(self) -> Path | None:
+        """The weights' file; None where nothing is shaded."""
+        if self.weights == 'none':
+            return None
+        from visa_ros.shading.network import WEIGHTS  # torch takes seconds to import
+
+        return Path(self.weights or WEIGHTS)

@@ -1,0 +1,56 @@
+"""What the shader is told of a drawn frame, in its own terms."""
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from visa_ros.conventions import FEATURE_STRIDE
+from visa_ros.types import CoarseFrame, Float32, UInt8
+
+_DEPTH_RANGE_M = 0.3  # in front of and behind the person's mean depth: -1 to 1
+
+
+def guide(frame: CoarseFrame, window: tuple[slice, slice], features: int) -> Float32:
+    """
+    Return alpha, depth and features of a part of a frame.
+
+    Parameters
+    ----------
+    frame : CoarseFrame
+    window : (slice, slice)
+        Rows and columns; multiples of ``FEATURE_STRIDE``.
+    features : int
+        F; an avatar that has none gets zeros.
+
+    Returns
+    -------
+    (2 + F, h / 4, w / 4) float32
+        Alpha in [0, 1]; depth in [-1, 1] about the mean depth of what is shown, 0 beside it;
+        features.  Without NaN, whatever the frame holds.
+
+    """
+    rows, columns = (slice(side.start // FEATURE_STRIDE, side.stop // FEATURE_STRIDE)
+                     for side in window)
+    size = columns.stop - columns.start, rows.stop - rows.start
+    out = np.zeros((2 + features, size[1], size[0]), np.float32)
+    alpha = np.nan_to_num(frame.alpha[window])
+    # A mean over what is shown alone: depth is 0 beside it.
+    seen, weighted = (cv2.resize(value, size, interpolation=cv2.INTER_AREA)
+                      for value in (alpha, alpha * np.nan_to_num(frame.depth[window])))
+    out[0] = seen
+    if seen.sum() > 0:
+        depth = weighted / np.maximum(seen, 1e-3) - weighted.sum() / seen.sum()
+        out[1] = np.clip(depth / _DEPTH_RANGE_M, -1, 1) * seen
+    if frame.features is not None and features == frame.features.shape[2]:
+        out[2:] = np.nan_to_num(frame.features[rows, columns]).transpose(2, 0, 1)
+    return out
+
+
+def to_network(rgb: UInt8) -> Float32:
+    """Return (..., H, W, 3) sRGB bytes as (..., 3, H, W) in [-1, 1]."""
+    return np.moveaxis(rgb, -1, -3).astype(np.float32) / 127.5 - 1
+
+
+def to_bytes(colors: Float32) -> UInt8:
+    """Return (3, H, W) in [-1, 1] as (H, W, 3) sRGB bytes."""
+    return np.rint((colors.clip(-1, 1) + 1) * 127.5).astype(np.uint8).transpose(1, 2, 0)

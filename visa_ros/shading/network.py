@@ -1,0 +1,196 @@
+"""
+The shader: from the avatar's render and its own last pictures to a photoreal picture.
+
+A flow from the render to the photograph, after Flow Matching (Lipman et al. 2023) and Image-to-
+Image Schroedinger Bridge (Liu et al. 2023): at time t in [0, 1] the network is shown
+
+    x_t = (1 - t) photograph + t (render + sigma noise)
+
+and says what the photograph is, as a correction of the render.  Asked once at t = 1 it is a
+one-step model; asked again at smaller t it refines its answer.
+"""
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from visa_ros.conventions import FEATURE_STRIDE
+from visa_ros.errors import ResourceError
+
+WEIGHTS = Path(__file__).parent.parent / 'weights' / 'shader.safetensors'
+SIGMA = 0.3          # of the noise on the render, whose colours are in [-1, 1]
+HISTORY = 2          # own pictures that the network is shown
+PIXEL_CHANNELS = 3 * (2 + HISTORY)  # x_t, render, history
+SHAPE_CHANNELS = 2   # of the guide, beside the features: alpha, depth
+GRID = 4 * FEATURE_STRIDE  # a picture's sides are multiples of this
+
+_TIME_CHANNELS = 64
+
+
+@dataclass(frozen=True)
+class ShaderNetworkConfig:
+    """
+    Size of the network; stored with its weights.
+
+    Attributes
+    ----------
+    channels : tuple of int
+        At 1/4, 1/8 and 1/16 of the picture's size.
+    blocks : int
+        Residual blocks on each level and way.
+    features : int
+        Channels of the avatar's features.
+
+    """
+
+    channels: tuple[int, ...] = (48, 96, 160)
+    blocks: int = 1
+    features: int = 16
+
+
+# By millions of parameters.
+SIZES = {'2m': ShaderNetworkConfig(),
+         '6m': ShaderNetworkConfig(channels=(64, 128, 256), blocks=2)}
+
+
+class Residual(nn.Module):
+    """Two convolutions beside the identity, scaled and shifted by the time; no norm, ReLU."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels, channels, 3, padding=1)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+        self.by_time = nn.Linear(_TIME_CHANNELS, 2 * channels)
+        for layer in (self.second, self.by_time):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        """Return (B, C, H, W) for the embedded time (B, T)."""
+        scale, shift = self.by_time(time)[..., None, None].chunk(2, 1)
+        return x + self.second(F.relu(self.first(F.relu(x)) * (1 + scale) + shift))
+
+
+class ShaderNetwork(nn.Module):
+    """
+    A U-Net over pixel-unshuffled pictures: little memory traffic, which is what CPUs lack.
+
+    Parameters
+    ----------
+    config : ShaderNetworkConfig
+
+    """
+
+    def __init__(self, config: ShaderNetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        sizes = config.channels
+        self.time = nn.Sequential(nn.Linear(_TIME_CHANNELS, _TIME_CHANNELS), nn.ReLU())
+        self.enter = nn.Conv2d(
+            PIXEL_CHANNELS * FEATURE_STRIDE**2 + SHAPE_CHANNELS + config.features, sizes[0], 3,
+            padding=1)
+        self.down = nn.ModuleList(
+            nn.ModuleList(Residual(size) for _ in range(config.blocks)) for size in sizes)
+        self.smaller = nn.ModuleList(nn.Conv2d(a, b, 2, 2) for a, b in pairwise(sizes))
+        self.middle = Residual(sizes[-1])
+        self.larger = nn.ModuleList(nn.Conv2d(b, 4 * a, 1) for a, b in pairwise(sizes))
+        self.up = nn.ModuleList(
+            nn.ModuleList(Residual(size) for _ in range(config.blocks)) for size in sizes[:-1])
+        self.leave = nn.Conv2d(sizes[0], 3 * FEATURE_STRIDE**2, 3, padding=1)
+        nn.init.normal_(self.leave.weight, std=1e-3)
+        nn.init.zeros_(self.leave.bias)
+
+    def forward(self, pixels: Tensor, guide: Tensor, t: Tensor) -> Tensor:
+        """
+        Say what the photograph is.
+
+        Parameters
+        ----------
+        pixels : (B, 12, H, W)
+            x_t, the render, the last picture and the one before it; colours in [-1, 1].
+        guide : (B, 2 + F, H / 4, W / 4)
+            Alpha, depth and features, as ``Guidance`` makes them.
+        t : (B,)
+            In [0, 1].
+
+        Returns
+        -------
+        (B, 3, H, W)
+            In about [-1, 1].
+
+        """
+        time = self.time(_sinusoids(t))
+        x = self.enter(torch.cat([F.pixel_unshuffle(pixels, FEATURE_STRIDE), guide], 1))
+        kept = []
+        for level, blocks in enumerate(self.down):
+            for block in blocks:
+                x = block(x, time)
+            if level < len(self.smaller):
+                kept.append(x)
+                x = self.smaller[level](x)
+        x = self.middle(x, time)
+        for larger, blocks in zip(reversed(self.larger), reversed(self.up), strict=True):
+            x = F.pixel_shuffle(larger(x), 2) + kept.pop()
+            for block in blocks:
+                x = block(x, time)
+        return pixels[:, 3:6] + F.pixel_shuffle(self.leave(F.relu(x)), FEATURE_STRIDE)
+
+
+def start(render: Tensor, noise: Tensor) -> Tensor:
+    """Return x at t = 1: the render, disturbed."""
+    return render + SIGMA * noise
+
+
+def between(photograph: Tensor, beginning: Tensor, t: Tensor) -> Tensor:
+    """Return x_t for (B,) times, of a photograph and x at t = 1."""
+    return torch.lerp(photograph, beginning, t[:, None, None, None])
+
+
+def _sinusoids(t: Tensor) -> Tensor:
+    """Embed (B,) times as (B, T)."""
+    half = _TIME_CHANNELS // 2
+    scale = torch.exp(-math.log(1000.0) / half * torch.arange(half, device=t.device))
+    angle = 1000 * t[:, None] * scale
+    return torch.cat([angle.sin(), angle.cos()], 1)
+
+
+def save_network(network: ShaderNetwork, path: Path, about: Mapping[str, str]) -> None:
+    """Write half-precision weights with the network's size and facts about its training."""
+    tensors = {name: value.half().contiguous() for name, value in network.state_dict().items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, path, {'config': json.dumps(asdict(network.config)), **about})
+
+
+@cache
+def load_network(path: Path = WEIGHTS) -> ShaderNetwork:
+    """
+    Read a network, ready to be asked.
+
+    Raises
+    ------
+    ResourceError
+        There is no such file, it is cut short, or it is not the shader's weights.
+
+    """
+    try:
+        with safe_open(path, 'pt') as file:
+            config = json.loads((file.metadata() or {})['config'])
+            config['channels'] = tuple(config['channels'])
+            tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+        network = ShaderNetwork(ShaderNetworkConfig(**config))
+        network.load_state_dict(tensors)
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
+        raise ResourceError(f'{path} does not hold the shader ({error}); install the package '
+                            'again, or set shading.weights to none') from error
+    return network.eval().requires_grad_(False)

@@ -1,0 +1,171 @@
+"""A stream of drawn frames becomes a stream of shaded ones."""
+from __future__ import annotations
+
+import logging
+import time
+from itertools import pairwise
+
+import numpy as np
+
+from visa_ros.errors import InputError
+from visa_ros.shading.config import ShadingConfig
+from visa_ros.shading.guidance import guide, to_bytes, to_network
+from visa_ros.shading.network import GRID, HISTORY, SIGMA, load_network
+from visa_ros.shading.runtime import open_runtime
+from visa_ros.types import CoarseFrame, Float32, ShadedFrame, UInt8
+
+log = logging.getLogger(__name__)
+
+_FEATHER_PX = 24     # over which the window fades into the rest of the picture
+_CUT = 0.2           # mean difference of two renders, of 2, that is no motion
+_FADE_IN, _FADE_OUT = 0.1, 0.25  # share of the shaded picture, per picture
+_RETRY_S = 2.0       # after it was too slow
+
+
+class ShaderStream:
+    """
+    Shade one avatar's frames, each seen beside the pictures that it made before.
+
+    What is too slow fades out and what returns fades in, so the picture never jumps and is never
+    late; what fails shows the avatar itself.
+
+    Parameters
+    ----------
+    width, height : int
+        Of the pictures.
+    config : ShadingConfig
+        With weights.
+
+    Attributes
+    ----------
+    runtime : ShaderRuntime
+        What computes.
+    late, failed : int
+        Pictures that took longer than the deadline, and that could not be shaded.
+
+    Raises
+    ------
+    InputError
+        The size is not one that can be shaded.
+    ResourceError, MissingDependencyError
+        See ``open_runtime``.
+
+    """
+
+    def __init__(self, width: int, height: int, config: ShadingConfig) -> None:
+        if width % GRID or height % GRID or config.window_px % GRID:
+            raise InputError(f'the shader needs sides that are multiples of {GRID}, got pictures '
+                             f'of {width}x{height} and a window of {config.window_px}; change '
+                             'rendering.width, rendering.height or shading.window_px, or set '
+                             'shading.weights to none')
+        assert config.file
+        self._config = config
+        side = config.window_px or max(width, height)
+        self._shape = min(side, height), min(side, width)
+        self._limits = height - self._shape[0], width - self._shape[1]
+        self._features = load_network(config.file).config.features
+        self.runtime = open_runtime(config.runtime, config.file, *self._shape)
+        rng = np.random.default_rng(config.seed)
+        self._noise = SIGMA * rng.standard_normal((3, *self._shape), np.float32)
+        self._times = [step / config.steps for step in range(config.steps, -1, -1)]
+        self._weight = _window_weight(*self._shape, self._limits)
+        self._pixels = np.zeros((6 + 3 * HISTORY, *self._shape), np.float32)
+        # The picture that is handed out, and those before it.
+        self._pictures = [np.zeros((height, width, 3), np.uint8) for _ in range(HISTORY + 1)]
+        self._corner = 0, 0
+        self._last_render: UInt8 | None = None
+        self._share = 0.0
+        self._retry_s = 0.0
+        self.late = self.failed = 0
+
+    def reset(self) -> None:
+        """Forget what was shown: the next picture begins anew from its render."""
+        self._last_render = None
+
+    def shade(self, frame: CoarseFrame) -> ShadedFrame:
+        """
+        Return the frame's picture, shaded as far as time allows.
+
+        Its array is overwritten by the third call after this one.
+        """
+        self._pictures = [self._pictures[-1], *self._pictures[:-1]]
+        picture = self._pictures[0]
+        np.copyto(picture, frame.rgb)
+        if time.monotonic() >= self._retry_s:
+            start_s = time.perf_counter()
+            self._shade_into(picture, frame)
+            self._adapt((time.perf_counter() - start_s) * 1e3)
+        return ShadedFrame(picture, frame.stamp_ns, frame.presence)
+
+    def _shade_into(self, picture: UInt8, frame: CoarseFrame) -> None:
+        window = self._window(frame)
+        render = frame.rgb[window]
+        if self._last_render is None or _cut(render, self._last_render):
+            for before in self._pictures[1:]:
+                np.copyto(before, frame.rgb)
+        self._last_render = render.copy()
+        try:
+            shaded = self._ask(render, guide(frame, window, self._features),
+                               [before[window] for before in self._pictures[1:]])
+            if not np.isfinite(shaded).all():
+                raise ArithmeticError('the shader returned NaN or infinity')
+        except Exception as error:  # a runtime's own: the avatar itself is shown instead
+            self.failed += 1
+            self._share = 0.0
+            self._retry_s = time.monotonic() + _RETRY_S
+            self.reset()
+            log.warning('shading: %s; the avatar is shown as it is drawn', error)
+            return
+        weight = self._share * self._weight
+        mixed = render + weight * (to_bytes(shaded).astype(np.float32) - render)
+        picture[window] = np.rint(mixed).astype(np.uint8)
+
+    def _ask(self, render: UInt8, told: Float32, before: list[UInt8]) -> Float32:
+        """Go from the disturbed render to the photograph; return (3, h, w) in [-1, 1]."""
+        pixels = self._pixels
+        pixels[3:6] = to_network(render)
+        for index, picture in enumerate(before):
+            pixels[6 + 3 * index:9 + 3 * index] = to_network(picture)
+        beginning = pixels[3:6] + self._noise
+        pixels[:3] = beginning
+        for t, following in pairwise(self._times):
+            answer = self.runtime(pixels, told, t)
+            pixels[:3] = (1 - following) * answer + following * beginning
+        return answer
+
+    def _adapt(self, took_ms: float) -> None:
+        if self._config.deadline_ms and took_ms > self._config.deadline_ms:
+            self.late += 1
+            self._share = max(self._share - _FADE_OUT, 0.0)
+            if not self._share:
+                self._retry_s = time.monotonic() + _RETRY_S
+                self.reset()
+        else:
+            self._share = min(self._share + _FADE_IN, 1.0)
+
+    def _window(self, frame: CoarseFrame) -> tuple[slice, slice]:
+        """Return rows and columns around the head, which move only as far as they must."""
+        if frame.head_px is not None and np.isfinite(frame.head_px).all():
+            wanted = [centre - side / 2 for centre, side in
+                      zip(frame.head_px[::-1], self._shape, strict=True)]
+            moved = [GRID * round(place / GRID) if abs(place - now) > GRID else now
+                     for place, now in zip(wanted, self._corner, strict=True)]
+            top, left = (min(max(int(place), 0), most)
+                         for place, most in zip(moved, self._limits, strict=True))
+            self._corner = top, left
+        top, left = self._corner
+        return slice(top, top + self._shape[0]), slice(left, left + self._shape[1])
+
+
+def _cut(render: UInt8, before: UInt8) -> bool:
+    return float(np.abs(to_network(render[::4, ::4]) - to_network(before[::4, ::4])).mean()) > _CUT
+
+
+def _window_weight(height: int, width: int, limits: tuple[int, int]) -> Float32:
+    """Return (h, w, 1): 1 inside, falling to 0 at sides where the picture goes on."""
+    def ramp(length: int, limit: int) -> Float32:
+        away = np.minimum(np.arange(length), np.arange(length)[::-1]) + 0.5
+        return np.clip(away / _FEATHER_PX, 0, 1).astype(np.float32) if limit else np.ones(
+            length, np.float32)
+
+    return (ramp(height, limits[0])[:, None] * ramp(width, limits[1]))[..., None]
