@@ -5,7 +5,7 @@ The arrows joined in one process, without ROS: camera to screen.
 
     VideoSource --CameraImage--> PoseCapture --OperatorPose--> PosePlayback
                                                                     |
-                               sinks <--ShadedFrame-- AvatarRenderer
+            sinks <--ShadedFrame-- ShaderStream <--CoarseFrame-- AvatarRenderer
 
 Capture and rendering have a thread each and pass only the latest value, so a slow stage drops
 frames and never delays them.
@@ -46,8 +46,8 @@ class Pipeline:
     on_pose : callable, optional
         Told every pose, in the capture thread; of all-zero confidence while nobody is seen.
     on_frame : callable, optional
-        Told every drawn frame and its stage times, in the render thread; the frame's buffers are
-        reused after it returns.
+        Told every drawn frame, its shaded picture and its stage times, in the render thread; the
+        buffers are reused after it returns.
 
     Attributes
     ----------
@@ -59,7 +59,8 @@ class Pipeline:
     def __init__(self, capture: PoseCapture, sinks: Sequence[Sink],
                  pacing: PacingConfig | None = None, *,
                  on_pose: Callable[[OperatorPose], None] | None = None,
-                 on_frame: Callable[[CoarseFrame, StageTimes], None] | None = None) -> None:
+                 on_frame: Callable[[CoarseFrame, ShadedFrame, StageTimes], None] | None = None
+                 ) -> None:
         pacing = pacing or PacingConfig()
         self.statistics = RunStatistics()
         self._capture = capture
@@ -124,14 +125,15 @@ class Pipeline:
             stage.put(posed.pose)
         with times.measure('render'):
             frame = stage.frame()
+        with times.measure('shade'):
+            shaded = stage.shade(frame)
         with times.measure('display'):
-            shaded = ShadedFrame(frame.rgb, frame.stamp_ns, frame.presence)
             for sink in self._sinks:
                 sink.show(shaded)
         if posed and frame.presence is Presence.LIVE:
             self.statistics.add(times, (time.time_ns() - frame.stamp_ns) / 1e6)
         if self._on_frame:
-            self._on_frame(frame, times)
+            self._on_frame(frame, shaded, times)
 
 
 @dataclass(frozen=True, eq=False)

@@ -137,7 +137,8 @@ class Camera:
 
     def smaller(self, stride: int) -> Camera:
         """Return the same view with pixels of ``stride`` by ``stride`` of this one's."""
-        K = self.K / np.array([[stride], [stride], [1]], np.float32)
+        scale = np.float32(1 / stride)
+        K = self.K * np.array([[scale], [scale], [1]], np.float32)
         return Camera(K, self.width // stride, self.height // stride)
 
     def resized(self, width: int, height: int) -> Camera:

@@ -27,7 +27,7 @@ from visa_ros.nodes._conversions import (
 from visa_ros.nodes._qos import STREAM_OUT
 from visa_ros.nodes._run import StageNode
 from visa_ros.timing import StageTimes
-from visa_ros.types import CoarseFrame, Float32, OperatorPose, Presence
+from visa_ros.types import CoarseFrame, Float32, OperatorPose, Presence, ShadedFrame, UInt8
 
 # Columns: REP-155's body axes (x forward, y left, z up) in the body frame (x left, y up, z
 # forward).
@@ -78,39 +78,34 @@ class PoseOutputs:
 
 class FrameOutputs:
     """
-    Publish drawn frames: picture (raw and JPEG), timing, and the Gaussians as points.
+    Publish frames: pictures (raw and JPEG), timing, and the Gaussians as points.
 
     Parameters
     ----------
     node : StageNode
-        Topics: ``coarse/image``, ``coarse/image/compressed``, ``avatar/points``,
-        ``frame_timing``.
+        Topics: ``shaded/image`` for the screen, ``coarse/image`` for the avatar alone, both also
+        with ``/compressed``; ``avatar/points``, ``frame_timing``.
 
     """
 
     def __init__(self, node: StageNode) -> None:
         self._node = node
-        self._image = node.create_publisher(Image, 'coarse/image', STREAM_OUT)
-        self._jpeg = node.create_publisher(CompressedImage, 'coarse/image/compressed', STREAM_OUT)
+        self._pictures = {name: _PictureOutput(node, f'{name}/image')
+                          for name in ('coarse', 'shaded')}
         self._points = node.create_publisher(PointCloud2, 'avatar/points', STREAM_OUT)
         self._timing = node.create_publisher(FrameTiming, 'frame_timing', STREAM_OUT)
-        self._message = ImageMessage()
 
     @property
     def wanted(self) -> bool:
         """Whether anybody listens to a picture or to the points."""
-        return self._node.wanted(self._image, self._jpeg, self._points)
+        return (self._node.wanted(self._points)
+                or any(picture.wanted for picture in self._pictures.values()))
 
-    def publish(self, frame: CoarseFrame, times: StageTimes, dropped: int, refused: int,
-                points: tuple[Float32, Float32], frame_id: str) -> None:
+    def publish(self, frame: CoarseFrame, shaded: ShadedFrame, times: StageTimes, dropped: int,
+                refused: int, points: tuple[Float32, Float32], frame_id: str) -> None:
         """Publish one frame; ``points`` are the posed means and their colours."""
-        if self._node.wanted(self._image):
-            self._node.send(self._image, self._message.fill(frame.rgb, frame.stamp_ns, frame_id))
-        if self._node.wanted(self._jpeg):
-            _, jpeg = cv2.imencode('.jpg', cv2.cvtColor(frame.rgb, cv2.COLOR_RGB2BGR),
-                                   (cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY))
-            self._node.send(
-                self._jpeg, compressed_to_msg(jpeg.tobytes(), frame.stamp_ns, frame_id))
+        self._pictures['coarse'].publish(frame.rgb, frame.stamp_ns, frame_id)
+        self._pictures['shaded'].publish(shaded.rgb, frame.stamp_ns, frame_id)
         if self._node.wanted(self._points):
             self._node.send(self._points, points_to_msg(*points, frame.stamp_ns, frame_id))
         live = frame.presence is Presence.LIVE
@@ -119,6 +114,28 @@ class FrameOutputs:
             header=header(frame.stamp_ns, frame_id), stages=list(times.ms),
             stage_ms=list(times.ms.values()), latency_ms=latency_ms, dropped=dropped,
             refused=refused, presence=int(frame.presence)))
+
+
+class _PictureOutput:
+    """A picture, raw and as JPEG, each while somebody listens."""
+
+    def __init__(self, node: StageNode, topic: str) -> None:
+        self._node = node
+        self._image = node.create_publisher(Image, topic, STREAM_OUT)
+        self._jpeg = node.create_publisher(CompressedImage, f'{topic}/compressed', STREAM_OUT)
+        self._message = ImageMessage()
+
+    @property
+    def wanted(self) -> bool:
+        return self._node.wanted(self._image, self._jpeg)
+
+    def publish(self, rgb: UInt8, stamp_ns: int, frame_id: str) -> None:
+        if self._node.wanted(self._image):
+            self._node.send(self._image, self._message.fill(rgb, stamp_ns, frame_id))
+        if self._node.wanted(self._jpeg):
+            _, jpeg = cv2.imencode('.jpg', cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR),
+                                   (cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY))
+            self._node.send(self._jpeg, compressed_to_msg(jpeg.tobytes(), stamp_ns, frame_id))
 
 
 def _skeleton_marker(pose: OperatorPose, positions: Float32) -> Marker:

@@ -21,6 +21,7 @@ from visa_ros.pacing import PacingConfig
 from visa_ros.reconstruction.reconstruct import ReconstructionConfig
 from visa_ros.rendering.playback import PlaybackConfig
 from visa_ros.rendering.renderer import RenderingConfig
+from visa_ros.shading.config import ShadingConfig
 
 # Prefix: its settings, and the nodes that have them (telepresence has all).
 STAGES: dict[str, tuple[type[Config], tuple[str, ...]]] = {
@@ -32,6 +33,7 @@ STAGES: dict[str, tuple[type[Config], tuple[str, ...]]] = {
     'playback': (PlaybackConfig, ('avatar_renderer',)),
     'reconstruction': (ReconstructionConfig, ('avatar_reconstruction',)),
     'rendering': (RenderingConfig, ('avatar_renderer',)),
+    'shading': (ShadingConfig, ('avatar_renderer',)),
     'transport': (TransportConfig, ('pose_capture', 'avatar_display')),
 }
 

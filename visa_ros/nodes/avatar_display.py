@@ -21,7 +21,7 @@ _LINK_LOST_S = 1.5
 
 
 class AvatarDisplayNode(StageNode):
-    """Subscribes to ``coarse/image`` and ``frame_timing``."""
+    """Subscribes to ``shaded/image`` and ``frame_timing``."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__('avatar_display', **kwargs)
@@ -30,7 +30,7 @@ class AvatarDisplayNode(StageNode):
         self._last: ShadedFrame | None = None
         self._worker: Worker[Image | CompressedImage] = Worker(
             'avatar_display', self._show, idle_s=_LINK_LOST_S)
-        self.subscribe_to_images('coarse/image', self._worker.put)
+        self.subscribe_to_images('shaded/image', self._worker.put)
         self.create_subscription(FrameTiming, 'frame_timing', self._take_timing, STREAM_IN)
         Diagnostics(self, self._health)
 

@@ -1,4 +1,4 @@
-"""Operator poses and an avatar in, pictures out."""
+"""Operator poses and an avatar in, pictures out: the avatar's, and the shaded ones."""
 from __future__ import annotations
 
 import sys
@@ -16,18 +16,25 @@ from visa_ros.pacing import PacingConfig
 from visa_ros.rendering.playback import PlaybackConfig
 from visa_ros.rendering.renderer import RenderingConfig
 from visa_ros.rendering.stage import AvatarStage
+from visa_ros.shading.config import ShadingConfig
 from visa_ros.timing import StageTimes
 from visa_ros.types import Presence
 from visa_ros.worker import Worker
 
 
 class AvatarRendererNode(StageNode):
-    """Subscribes to ``operator_pose`` and ``avatar``, publishes ``coarse/image`` and more."""
+    """
+    Subscribes to ``operator_pose`` and ``avatar``, publishes pictures.
+
+    Drawing and shading are one node: what the shader needs beside the picture would be a megabyte
+    a frame on the wire.
+    """
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__('avatar_renderer', **kwargs)
         self._rendering = declare(self, 'rendering', RenderingConfig)
         self._playback = declare(self, 'playback', PlaybackConfig)
+        self._shading = declare(self, 'shading', ShadingConfig)
         pacing = declare(self, 'pacing', PacingConfig)
         self._outputs = FrameOutputs(self)
         self._stage: AvatarStage | None = None
@@ -45,7 +52,8 @@ class AvatarRendererNode(StageNode):
         self._loader.close()
 
     def _load(self, msg: GaussianAvatarMsg) -> None:
-        self._stage = AvatarStage(avatar_from_msg(msg), self._rendering, self._playback)
+        self._stage = AvatarStage(
+            avatar_from_msg(msg), self._rendering, self._playback, self._shading)
         self.get_logger().info(f'showing avatar {msg.avatar_id[:12]} of {msg.operator_id}')
 
     def _draw(self, msg: OperatorPoseMsg | None) -> None:
@@ -59,9 +67,11 @@ class AvatarRendererNode(StageNode):
         times = StageTimes()
         with times.measure('render'):
             frame = stage.frame()
+        with times.measure('shade'):
+            shaded = stage.shade(frame)
         self._presence = frame.presence
         self._outputs.publish(
-            frame, times, self._worker.dropped, self._worker.refused, stage.points(),
+            frame, shaded, times, self._worker.dropped, self._worker.refused, stage.points(),
             stage.frame_id)
 
     def _health(self) -> Health:
@@ -72,7 +82,8 @@ class AvatarRendererNode(StageNode):
             values={'presence': self._presence.name, 'dropped': self._worker.dropped,
                     'refused_poses': self._worker.refused,
                     'refused_avatars': self._loader.refused,
-                    'gaussians': len(stage.avatar) if stage else 0})
+                    'gaussians': len(stage.avatar) if stage else 0,
+                    **(stage.shading_health() if stage else {})})
 
 
 def main(args: list[str] | None = None) -> int:

@@ -24,9 +24,10 @@ from visa_ros.pipeline import Pipeline
 from visa_ros.rendering.playback import PlaybackConfig
 from visa_ros.rendering.renderer import RenderingConfig
 from visa_ros.rendering.stage import AvatarStage
+from visa_ros.shading.config import ShadingConfig
 from visa_ros.tables import table
 from visa_ros.timing import StageTimes
-from visa_ros.types import CoarseFrame, GaussianAvatar, Presence
+from visa_ros.types import CoarseFrame, GaussianAvatar, Presence, ShadedFrame
 from visa_ros.worker import Worker
 
 
@@ -41,6 +42,7 @@ class TelepresenceNode(StageNode):
         super().__init__('telepresence', **kwargs)
         self._rendering = declare(self, 'rendering', RenderingConfig)
         self._playback = declare(self, 'playback', PlaybackConfig)
+        self._shading = declare(self, 'shading', ShadingConfig)
         self._camera = declare(self, 'camera', SourceConfig)
         capture_config = declare(self, 'capture', CaptureConfig)
         pacing = declare(self, 'pacing', PacingConfig)
@@ -65,7 +67,7 @@ class TelepresenceNode(StageNode):
 
     def show(self, avatar: GaussianAvatar) -> None:
         """Show this avatar, and start the camera if it is not running yet."""
-        self._stage = AvatarStage(avatar, self._rendering, self._playback)
+        self._stage = AvatarStage(avatar, self._rendering, self._playback, self._shading)
         self.pipeline.show(self._stage)
         if self._source:
             self._source.start()
@@ -82,12 +84,12 @@ class TelepresenceNode(StageNode):
     def _take(self, msg: Image | CompressedImage) -> None:
         self.pipeline.put(image_from_msg(msg))
 
-    def _publish_frame(self, frame: CoarseFrame, times: StageTimes) -> None:
+    def _publish_frame(self, frame: CoarseFrame, shaded: ShadedFrame, times: StageTimes) -> None:
         self._presence = frame.presence
         stage = self._stage
         if stage:
             self._frames.publish(
-                frame, times, sum(self.pipeline.dropped.values()), self.pipeline.refused,
+                frame, shaded, times, sum(self.pipeline.dropped.values()), self.pipeline.refused,
                 stage.points(), stage.frame_id)
 
     def _health(self) -> Health:
@@ -99,6 +101,7 @@ class TelepresenceNode(StageNode):
             message, warn=bool(camera and not camera.ok) or self.pipeline.refused > 0,
             values={'presence': self._presence.name, 'fps': round(self.pipeline.statistics.fps, 1),
                     'refused': self.pipeline.refused,
+                    **(self._stage.shading_health() if self._stage else {}),
                     **{f'dropped_{name}': n for name, n in self.pipeline.dropped.items()}})
 
     def _print_summary(self) -> None:

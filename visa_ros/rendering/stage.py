@@ -2,33 +2,51 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 from visa_ros.body.model import load_body_model
 from visa_ros.errors import PoseError
 from visa_ros.rendering.playback import PlaybackConfig, PosePlayback
 from visa_ros.rendering.renderer import AvatarRenderer, RenderingConfig
-from visa_ros.types import CoarseFrame, Float32, GaussianAvatar, OperatorPose
+from visa_ros.shading.config import ShadingConfig
+from visa_ros.types import CoarseFrame, Float32, GaussianAvatar, OperatorPose, ShadedFrame
+
+if TYPE_CHECKING:
+    from visa_ros.shading.stream import ShaderStream
 
 
 class AvatarStage:
     """
-    OperatorPose to CoarseFrame at this moment: playback and renderer of one avatar.
+    OperatorPose to ShadedFrame at this moment: playback, renderer and shader of one avatar.
 
     Parameters
     ----------
     avatar : GaussianAvatar
         Whom to show.
-    rendering, playback : Config, optional
-        Settings.
+    rendering, playback, shading : Config, optional
+        Settings; nothing is shaded without the last one.
+
+    Attributes
+    ----------
+    shader : ShaderStream or None
+        What shades.
 
     """
 
     def __init__(self, avatar: GaussianAvatar, rendering: RenderingConfig | None = None,
-                 playback: PlaybackConfig | None = None) -> None:
+                 playback: PlaybackConfig | None = None,
+                 shading: ShadingConfig | None = None) -> None:
         self.avatar = avatar
-        self._renderer = AvatarRenderer(avatar, rendering)
+        self.shader: ShaderStream | None = None
+        if shading and shading.file:
+            from visa_ros.shading.stream import ShaderStream  # torch takes seconds to import
+
+            rendering = rendering or RenderingConfig()
+            self.shader = ShaderStream(rendering.width, rendering.height, shading)
+        self._renderer = AvatarRenderer(avatar, rendering, features=self.shader is not None)
         self._playback = PosePlayback(avatar, load_body_model(avatar.body_model), playback)
-        self._renderer.render(avatar.portrait_pose)  # warm before the first frame
+        # warm before the first frame
+        self.shade(self._renderer.render(avatar.portrait_pose))
 
     def put(self, pose: OperatorPose) -> None:
         """
@@ -50,6 +68,19 @@ class AvatarStage:
         """Draw the avatar as it is now; the frame's buffers are reused."""
         pose, presence = self._playback.at(time.monotonic())
         return self._renderer.render(pose, presence)
+
+    def shade(self, frame: CoarseFrame) -> ShadedFrame:
+        """Return what goes on the screen: the frame shaded, or as it is."""
+        if self.shader:
+            return self.shader.shade(frame)
+        return ShadedFrame(frame.rgb, frame.stamp_ns, frame.presence)
+
+    def shading_health(self) -> dict[str, str | int]:
+        """Return what diagnostics say of the shader."""
+        if not self.shader:
+            return {'shader': 'none'}
+        return {'shader': self.shader.runtime.name, 'shaded_late': self.shader.late,
+                'shading_failed': self.shader.failed}
 
     def points(self) -> tuple[Float32, Float32]:
         """Return the last frame's Gaussian centres (N, 3) in metres and their colours (N, 3)."""

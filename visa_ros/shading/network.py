@@ -72,14 +72,28 @@ class Residual(nn.Module):
         self.first = nn.Conv2d(channels, channels, 3, padding=1)
         self.second = nn.Conv2d(channels, channels, 3, padding=1)
         self.by_time = nn.Linear(_TIME_CHANNELS, 2 * channels)
-        for layer in (self.second, self.by_time):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+        for layer in (self.second, self.by_time):  # begins as the identity
+            for value in layer.parameters():
+                nn.init.zeros_(value)
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
         """Return (B, C, H, W) for the embedded time (B, T)."""
         scale, shift = self.by_time(time)[..., None, None].chunk(2, 1)
         return x + self.second(F.relu(self.first(F.relu(x)) * (1 + scale) + shift))
+
+
+class Residuals(nn.Module):
+    """Several of them, one after the other."""
+
+    def __init__(self, channels: int, count: int) -> None:
+        super().__init__()
+        self.blocks = nn.Sequential(*(Residual(channels) for _ in range(count)))
+
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        """Return (B, C, H, W)."""
+        for block in self.blocks:
+            x = block(x, time)
+        return x
 
 
 class ShaderNetwork(nn.Module):
@@ -101,15 +115,15 @@ class ShaderNetwork(nn.Module):
             PIXEL_CHANNELS * FEATURE_STRIDE**2 + SHAPE_CHANNELS + config.features, sizes[0], 3,
             padding=1)
         self.down = nn.ModuleList(
-            nn.ModuleList(Residual(size) for _ in range(config.blocks)) for size in sizes)
+            Residuals(size, config.blocks) for size in sizes)
         self.smaller = nn.ModuleList(nn.Conv2d(a, b, 2, 2) for a, b in pairwise(sizes))
         self.middle = Residual(sizes[-1])
         self.larger = nn.ModuleList(nn.Conv2d(b, 4 * a, 1) for a, b in pairwise(sizes))
         self.up = nn.ModuleList(
-            nn.ModuleList(Residual(size) for _ in range(config.blocks)) for size in sizes[:-1])
+            Residuals(size, config.blocks) for size in sizes[:-1])
         self.leave = nn.Conv2d(sizes[0], 3 * FEATURE_STRIDE**2, 3, padding=1)
-        nn.init.normal_(self.leave.weight, std=1e-3)
-        nn.init.zeros_(self.leave.bias)
+        for value in self.leave.parameters():  # begins as the render
+            nn.init.normal_(value, std=1e-3)
 
     def forward(self, pixels: Tensor, guide: Tensor, t: Tensor) -> Tensor:
         """
@@ -134,16 +148,14 @@ class ShaderNetwork(nn.Module):
         x = self.enter(torch.cat([F.pixel_unshuffle(pixels, FEATURE_STRIDE), guide], 1))
         kept = []
         for level, blocks in enumerate(self.down):
-            for block in blocks:
-                x = block(x, time)
+            x = blocks(x, time)
             if level < len(self.smaller):
                 kept.append(x)
                 x = self.smaller[level](x)
         x = self.middle(x, time)
-        for larger, blocks in zip(reversed(self.larger), reversed(self.up), strict=True):
-            x = F.pixel_shuffle(larger(x), 2) + kept.pop()
-            for block in blocks:
-                x = block(x, time)
+        for level in reversed(range(len(kept))):
+            x = F.pixel_shuffle(self.larger[level](x), 2) + kept[level]
+            x = self.up[level](x, time)
         return pixels[:, 3:6] + F.pixel_shuffle(self.leave(F.relu(x)), FEATURE_STRIDE)
 
 

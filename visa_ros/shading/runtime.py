@@ -15,8 +15,6 @@ from visa_ros.shading.network import PIXEL_CHANNELS, ShaderNetwork, load_network
 from visa_ros.types import Float32
 
 
-
-
 class ShaderRuntime(Protocol):
     """
     One network at one picture size, ready to be asked.
@@ -40,7 +38,7 @@ class TorchRuntime:
 
     def __init__(self, network: ShaderNetwork, height: int, width: int) -> None:
         self._device = 'cuda' if torch.cuda.is_available() else 'cpu'
-        self._network = network.to(self._device, memory_format=torch.channels_last)
+        self._network = network.to(self._device)
         self.name = f'torch {torch.__version__} ({self._device})'
 
     @torch.inference_mode()

@@ -1,0 +1,215 @@
+"""The shader as a stream sees it; what its weights are worth is for evaluation, not for here."""
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from visa_ros.errors import InputError, ResourceError
+from visa_ros.rendering.renderer import AvatarRenderer, RenderingConfig
+from visa_ros.shading.config import ShadingConfig
+from visa_ros.shading.guidance import guide, to_bytes, to_network
+from visa_ros.shading.network import (
+    ShaderNetwork,
+    ShaderNetworkConfig,
+    between,
+    load_network,
+    save_network,
+    start,
+)
+from visa_ros.shading.runtime import open_runtime
+from visa_ros.shading.stream import ShaderStream
+
+SIZE = 192
+SMALL = ShaderNetworkConfig(channels=(16, 24, 32))
+
+
+@pytest.fixture(scope='module')
+def weights(tmp_path_factory):
+    """Weights that change the picture visibly, of no use."""
+    torch.manual_seed(0)
+    network = ShaderNetwork(SMALL)
+    torch.nn.init.normal_(network.leave.weight, std=0.02)
+    path = tmp_path_factory.mktemp('shader') / 'shader.safetensors'
+    save_network(network, path, {})
+    return path
+
+
+@pytest.fixture(scope='module')
+def frames(astronaut):
+    """Frames of a real avatar that turns its head, their buffers their own."""
+    avatar, _ = astronaut
+    renderer = AvatarRenderer(avatar, RenderingConfig(SIZE, SIZE), features=True)
+    out = []
+    for angle in np.linspace(0, 0.3, 6):
+        pose = avatar.portrait_pose
+        rotations = pose.joint_rotations.copy()
+        rotations[15] += (0, angle, 0)
+        frame = renderer.render(replace(pose, joint_rotations=rotations))
+        out.append(replace(frame, **{name: getattr(frame, name).copy() for name in (
+            'rgb', 'alpha', 'depth', 'features')}))
+    return out
+
+
+def config(weights, **values):
+    return ShadingConfig(**({'weights': str(weights), 'runtime': 'torch', 'window_px': 96,
+                             'deadline_ms': 0.0} | values))
+
+
+def shaded(stream, frames):
+    return [stream.shade(frame).rgb.copy() for frame in frames]
+
+
+def test_the_same_frames_give_the_same_pictures(weights, frames):
+    first = shaded(ShaderStream(SIZE, SIZE, config(weights)), frames)
+    second = shaded(ShaderStream(SIZE, SIZE, config(weights)), frames)
+    other = shaded(ShaderStream(SIZE, SIZE, config(weights, seed=1)), frames)
+    assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+    assert not np.array_equal(first[-1], other[-1])
+
+
+def test_what_was_shown_before_counts(weights, frames):
+    stream = ShaderStream(SIZE, SIZE, config(weights))
+    through = shaded(stream, frames)
+    stream.reset()
+    anew = stream.shade(frames[-1]).rgb
+    assert np.abs(through[-1].astype(int) - anew).max() > 0
+
+
+def test_only_the_window_around_the_head_changes_and_fades_into_the_rest(weights, frames):
+    stream = ShaderStream(SIZE, SIZE, config(weights))
+    pictures = shaded(stream, 4 * frames)
+    change = np.abs(pictures[-1].astype(int) - frames[-1].rgb).max(2)
+    rows, columns = np.nonzero(change)
+    assert np.ptp(rows) < 96
+    assert np.ptp(columns) < 96
+    x, y = frames[-1].head_px
+    assert abs(rows.mean() - y) < 24
+    assert abs(columns.mean() - x) < 24
+    whole = shaded(ShaderStream(SIZE, SIZE, config(weights, window_px=0)), 4 * frames)[-1]
+    assert (np.abs(whole.astype(int) - frames[-1].rgb).max(2) > 0).mean() > 0.9
+
+
+def test_shading_fades_in(weights, frames):
+    pictures = shaded(ShaderStream(SIZE, SIZE, config(weights)), [frames[0]] * 14)
+    change = [np.abs(picture.astype(int) - frames[0].rgb).mean() for picture in pictures]
+    assert change[0] == 0
+    assert change[3] < 0.7 * change[12]
+
+
+def test_what_is_too_late_fades_out_is_counted_and_the_picture_goes_on(weights, frames):
+    stream = ShaderStream(SIZE, SIZE, config(weights, deadline_ms=1e-6))
+    pictures = shaded(stream, frames)
+    assert stream.late == 1  # then it is not even tried
+    assert all(np.array_equal(picture, frame.rgb)
+               for picture, frame in zip(pictures, frames, strict=True))
+
+
+def test_a_runtime_that_fails_shows_the_avatar_itself(weights, frames):
+    stream = ShaderStream(SIZE, SIZE, config(weights))
+
+    class Broken:
+        name = 'broken'
+
+        def __call__(self, pixels, guide, t):
+            raise torch.cuda.OutOfMemoryError('out of memory')
+
+    shaded(stream, [frames[0]] * 5)
+    stream.runtime = Broken()
+    assert np.array_equal(stream.shade(frames[0]).rgb, frames[0].rgb)
+    assert stream.failed == 1
+
+
+def test_nan_in_a_frame_does_no_harm(weights, frames):
+    broken = replace(frames[0], depth=np.full_like(frames[0].depth, np.nan),
+                     features=np.full_like(frames[0].features, np.nan))
+    stream = ShaderStream(SIZE, SIZE, config(weights))
+    shaded(stream, [frames[0]] * 12)
+    picture = stream.shade(broken).rgb
+    assert stream.failed == 0
+    assert np.abs(picture.astype(int) - frames[0].rgb).mean() < 60
+
+
+def test_an_avatar_without_features_is_shaded(weights, frames):
+    bare = replace(frames[0], features=None)
+    window = slice(0, 96), slice(32, 128)
+    told = guide(bare, window, SMALL.features)
+    assert told.shape == (18, 24, 24)
+    assert not told[2:].any()
+    assert np.array_equal(told[:2], guide(frames[0], window, SMALL.features)[:2])
+    ShaderStream(SIZE, SIZE, config(weights)).shade(bare)
+
+
+def test_the_guide_lies_on_the_picture(frames):
+    told = guide(frames[0], (slice(0, SIZE), slice(0, SIZE)), 16)
+    alpha = frames[0].alpha.reshape(SIZE // 4, 4, SIZE // 4, 4).mean((1, 3))
+    assert np.abs(told[0] - alpha).max() < 1e-5
+    assert np.abs(told[1]).max() <= 1
+    assert np.array_equal(told[2:], frames[0].features.transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize('steps', [1, 4])
+def test_a_network_that_knows_the_photograph_finds_it_in_any_number_of_steps(
+        weights, frames, steps):
+    photograph = np.full((3, 96, 96), 0.5, np.float32)
+    seen = []
+    stream = ShaderStream(SIZE, SIZE, config(weights, steps=steps))
+
+    class Knowing:
+        name = 'knowing'
+
+        def __call__(self, pixels, guide, t):
+            seen.append((t, pixels[:3].copy()))
+            return photograph
+
+    stream.runtime = Knowing()
+    picture = shaded(stream, [frames[0]] * 12)[-1]
+    x, y = frames[0].head_px.astype(int)
+    assert np.array_equal(picture[y, x], to_bytes(photograph)[0, 0])
+    for t, x_t in seen[-steps:]:  # between the photograph and the render
+        expected = (1 - t) * photograph + t * seen[-steps][1]
+        assert np.abs(x_t - expected).max() < 1e-5
+
+
+def test_the_flow_begins_at_the_render_and_ends_at_the_photograph():
+    render, photograph, noise = torch.rand(3, 2, 3, 8, 8)
+    beginning = start(render, noise)
+    assert torch.allclose(between(photograph, beginning, torch.zeros(2)), photograph)
+    assert torch.allclose(between(photograph, beginning, torch.ones(2)), beginning)
+
+
+def test_runtimes_agree(weights):
+    pytest.importorskip('openvino', reason='openvino is not installed')
+    rng = np.random.default_rng(0)
+    pixels = rng.uniform(-1, 1, (12, 96, 128)).astype(np.float32)
+    told = rng.uniform(-1, 1, (18, 24, 32)).astype(np.float32)
+    answers = [np.array(open_runtime(kind, weights, 96, 128)(pixels, told, 0.5))
+               for kind in ('torch', 'openvino')]
+    assert np.abs(answers[0] - pixels[3:6]).max() > 0.1  # it does change the picture
+    assert np.abs(answers[0] - answers[1]).max() < 1e-4
+
+
+def test_colours_survive_the_way_to_the_network_and_back(frames):
+    assert np.array_equal(to_bytes(to_network(frames[0].rgb)), frames[0].rgb)
+
+
+def test_weights_that_are_none_are_refused(weights, tmp_path):
+    cut = tmp_path / 'cut.safetensors'
+    cut.write_bytes(weights.read_bytes()[:-1000])
+    with pytest.raises(ResourceError, match='does not hold the shader'):
+        load_network(cut)
+    torch.manual_seed(0)
+    other = tmp_path / 'other.safetensors'
+    network = ShaderNetwork(SMALL)
+    network.config = replace(SMALL, blocks=2)  # another size than the tensors have
+    save_network(network, other, {})
+    with pytest.raises(ResourceError, match='does not hold the shader'):
+        load_network(other)
+    with pytest.raises(ResourceError, match='does not hold the shader'):
+        load_network(tmp_path / 'absent.safetensors')
+
+
+@pytest.mark.parametrize(('width', 'height', 'window'), [(500, 512, 256), (512, 512, 100)])
+def test_sizes_that_cannot_be_shaded_are_refused(weights, width, height, window):
+    with pytest.raises(InputError, match='multiples of 16'):
+        ShaderStream(width, height, config(weights, window_px=window))
