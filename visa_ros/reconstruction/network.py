@@ -1,21 +1,18 @@
 """From a portrait and a fitted body to the attributes of every Gaussian: ViSA's first stage."""
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from visa_ros.errors import ResourceError
+from visa_ros.weight_file import load_weights, save_weights
 
 WEIGHTS = Path(__file__).parent.parent / 'weights' / 'avatar_network.safetensors'
 IMAGE_PX = 128
@@ -321,11 +318,8 @@ class AvatarNetwork(nn.Module):
 
 
 def save_network(network: AvatarNetwork, path: Path, about: Mapping[str, str]) -> None:
-    """Write half-precision weights with the network's size and facts about its training."""
-    tensors = {name: value.half().contiguous() if name != 'places' else value
-               for name, value in network.state_dict().items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, path, {'config': json.dumps(asdict(network.config)), **about})
+    """Write weights with the network's size and facts about its training."""
+    save_weights(network, network.config, path, about, exact=('places',))
 
 
 @cache
@@ -339,14 +333,7 @@ def load_network(path: Path = WEIGHTS, encoder: nn.Module | None = None) -> Avat
         There is no such file, or it is not the network's weights.
 
     """
-    try:
-        with safe_open(path, 'pt') as file:
-            config = NetworkConfig(**json.loads((file.metadata() or {})['config']))
-            tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
-        network = AvatarNetwork(config, encoder=encoder)
-        network.load_state_dict(tensors)
-    except (OSError, SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
-        raise ResourceError(f'{path} does not hold the avatar network ({error}); install the '
-                            'package again, or train it: python -m visa_ros.training.avatars'
-                            ) from error
-    return network.eval().requires_grad_(False)
+    return load_weights(
+        path, lambda config: AvatarNetwork(NetworkConfig(**config), encoder=encoder),
+        'the avatar network',
+        'install the package again, or train it: python -m visa_ros.training.avatars')

@@ -11,22 +11,20 @@ one-step model; asked again at smaller t it refines its answer.
 """
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from visa_ros.conventions import FEATURE_STRIDE
-from visa_ros.errors import ResourceError
+from visa_ros.weight_file import load_weights, save_weights
 
 WEIGHTS = Path(__file__).parent.parent / 'weights' / 'shader.safetensors'
 SIGMA = 0.3          # of the noise on the render, whose colours are in [-1, 1]
@@ -178,10 +176,8 @@ def _sinusoids(t: Tensor) -> Tensor:
 
 
 def save_network(network: ShaderNetwork, path: Path, about: Mapping[str, str]) -> None:
-    """Write half-precision weights with the network's size and facts about its training."""
-    tensors = {name: value.half().contiguous() for name, value in network.state_dict().items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, path, {'config': json.dumps(asdict(network.config)), **about})
+    """Write weights with the network's size and facts about its training."""
+    save_weights(network, network.config, path, about)
 
 
 @cache
@@ -195,14 +191,9 @@ def load_network(path: Path = WEIGHTS) -> ShaderNetwork:
         There is no such file, it is cut short, or it is not the shader's weights.
 
     """
-    try:
-        with safe_open(path, 'pt') as file:
-            config = json.loads((file.metadata() or {})['config'])
-            config['channels'] = tuple(config['channels'])
-            tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
-        network = ShaderNetwork(ShaderNetworkConfig(**config))
-        network.load_state_dict(tensors)
-    except (OSError, SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
-        raise ResourceError(f'{path} does not hold the shader ({error}); install the package '
-                            'again, or set shading.weights to none') from error
-    return network.eval().requires_grad_(False)
+    def build(config: dict[str, Any]) -> ShaderNetwork:
+        return ShaderNetwork(ShaderNetworkConfig(**config | {
+            'channels': tuple(config['channels'])}))
+
+    return load_weights(path, build, 'the shader',
+                        'install the package again, or set shading.weights to none')
