@@ -1,4 +1,6 @@
 """The shader as a stream sees it; what its weights are worth is for evaluation, not for here."""
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -187,6 +189,18 @@ def test_runtimes_agree(weights):
                for kind in ('torch', 'openvino')]
     assert np.abs(answers[0] - pixels[3:6]).max() > 0.1  # it does change the picture
     assert np.abs(answers[0] - answers[1]).max() < 1e-4
+
+
+def test_openvino_reports_nothing_to_its_makers(weights):
+    pytest.importorskip('openvino', reason='openvino is not installed')
+    lines = ['import sys; from pathlib import Path',
+             'from visa_ros.shading.runtime import open_runtime',
+             f'open_runtime("openvino", Path({str(weights)!r}), 32, 32)',
+             'print(sys.modules["openvino_telemetry"])',
+             'print(sys.modules["openvino.tools.ovc.telemetry_utils"].tm.__name__)']
+    out = subprocess.run([sys.executable, '-c', '\n'.join(lines)], check=True,
+                         capture_output=True, text=True).stdout.split()
+    assert out == ['None', 'openvino.tools.ovc.telemetry_stub']
 
 
 def test_colours_survive_the_way_to_the_network_and_back(frames):

@@ -1,7 +1,7 @@
 """What computes the shader: torch anywhere, OpenVINO on CPUs."""
 from __future__ import annotations
 
-import os
+import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -62,8 +62,8 @@ class OpenVinoRuntime:
     """
 
     def __init__(self, network: ShaderNetwork, height: int, width: int) -> None:
-        # It reports its use otherwise.
-        os.environ.setdefault('OPENVINO_TELEMETRY_ENABLED', '0')
+        # Its converter tells its makers of each use; without this package it takes a stub.
+        sys.modules.setdefault('openvino_telemetry', None)  # type: ignore[arg-type]
         openvino = require('openvino')
         stride_h, stride_w = height // 4, width // 4
         example = (torch.zeros(1, PIXEL_CHANNELS, height, width),
