@@ -34,6 +34,7 @@ SHAPE_CHANNELS = 2   # of the guide, beside the features: alpha, depth
 GRID = 4 * FEATURE_STRIDE  # a picture's sides are multiples of this
 
 _TIME_CHANNELS = 64
+_RIM = 2             # around the person, in pixels of the guide, that may change
 
 
 @dataclass(frozen=True)
@@ -142,8 +143,14 @@ class ShaderNetwork(nn.Module):
             In about [-1, 1].
 
         """
+        render = pixels[:, 3:6]
+        # How x_t and the past differ from the render: where nothing does, nothing disturbs it.
+        # At t = 1 the difference is noise and no more, and counts as nothing.
+        x_t = (1 - t)[:, None, None, None] * (pixels[:, :3] - render)
+        past = pixels[:, 6:] - render.repeat(1, HISTORY, 1, 1)
+        seen = torch.cat([x_t, render, past], 1)
         time = self.time(_sinusoids(t))
-        x = self.enter(torch.cat([F.pixel_unshuffle(pixels, FEATURE_STRIDE), guide], 1))
+        x = self.enter(torch.cat([F.pixel_unshuffle(seen, FEATURE_STRIDE), guide], 1))
         kept = []
         for level, blocks in enumerate(self.down):
             x = blocks(x, time)
@@ -154,7 +161,9 @@ class ShaderNetwork(nn.Module):
         for level in reversed(range(len(kept))):
             x = F.pixel_shuffle(self.larger[level](x), 2) + kept[level]
             x = self.up[level](x, time)
-        return pixels[:, 3:6] + F.pixel_shuffle(self.leave(F.relu(x)), FEATURE_STRIDE)
+        # What is behind the person stays as it is, but for a narrow rim.
+        near = F.max_pool2d(guide[:, :1], 2 * _RIM + 1, 1, _RIM)
+        return render + F.pixel_shuffle(near * self.leave(F.relu(x)), FEATURE_STRIDE)
 
 
 def start(render: Tensor, noise: Tensor) -> Tensor:
