@@ -123,6 +123,7 @@ class ShaderNetwork(nn.Module):
         self.leave = nn.Conv2d(sizes[0], 3 * FEATURE_STRIDE**2, 3, padding=1)
         for value in self.leave.parameters():  # begins as the render
             nn.init.normal_(value, std=1e-3)
+        self.wrong = nn.Conv2d(sizes[0], 1, 3, padding=1)
 
     def forward(self, pixels: Tensor, guide: Tensor, t: Tensor) -> Tensor:
         """
@@ -161,9 +162,10 @@ class ShaderNetwork(nn.Module):
         for level in reversed(range(len(kept))):
             x = F.pixel_shuffle(self.larger[level](x), 2) + kept[level]
             x = self.up[level](x, time)
-        # What is behind the person stays as it is, but for a narrow rim.
-        near = F.max_pool2d(guide[:, :1], 2 * _RIM + 1, 1, _RIM)
-        return render + F.pixel_shuffle(near * self.leave(F.relu(x)), FEATURE_STRIDE)
+        # What is right stays as it is, and so does what is behind the person but for a rim.
+        x = F.relu(x)
+        where = self.wrong(x).sigmoid() * F.max_pool2d(guide[:, :1], 2 * _RIM + 1, 1, _RIM)
+        return render + F.pixel_shuffle(where * self.leave(x), FEATURE_STRIDE)
 
 
 def start(render: Tensor, noise: Tensor) -> Tensor:
