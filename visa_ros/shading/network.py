@@ -163,7 +163,6 @@ class ShaderNetwork(nn.Module):
             x = F.pixel_shuffle(self.larger[level](x), 2) + kept[level]
             x = self.up[level](x, time)
         # What is right stays as it is, and so does what is behind the person but for a rim.
-        x = F.relu(x)
         where = self.wrong(x).sigmoid() * F.max_pool2d(guide[:, :1], 2 * _RIM + 1, 1, _RIM)
         return render + F.pixel_shuffle(where * self.leave(x), FEATURE_STRIDE)
 
