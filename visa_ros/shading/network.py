@@ -64,7 +64,7 @@ SIZES = {'2m': ShaderNetworkConfig(),
 
 
 class Residual(nn.Module):
-    """Two convolutions beside the identity, scaled and shifted by the time; no norm, ReLU."""
+    """Two convolutions beside the identity, scaled and shifted by the time; ReLU."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class Residual(nn.Module):
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
         """Return (B, C, H, W) for the embedded time (B, T)."""
         scale, shift = self.by_time(time)[..., None, None].chunk(2, 1)
-        return x + self.second(F.relu(self.first(F.relu(x)) * (1 + scale) + shift))
+        return x + self.second(F.relu(self.first(_normalized(x)) * (1 + scale) + shift))
 
 
 class Residuals(nn.Module):
@@ -123,7 +123,6 @@ class ShaderNetwork(nn.Module):
         self.leave = nn.Conv2d(sizes[0], 3 * FEATURE_STRIDE**2, 3, padding=1)
         for value in self.leave.parameters():  # begins as the render
             nn.init.normal_(value, std=1e-3)
-        self.wrong = nn.Conv2d(sizes[0], 1, 3, padding=1)
 
     def forward(self, pixels: Tensor, guide: Tensor, t: Tensor) -> Tensor:
         """
@@ -162,9 +161,14 @@ class ShaderNetwork(nn.Module):
         for level in reversed(range(len(kept))):
             x = F.pixel_shuffle(self.larger[level](x), 2) + kept[level]
             x = self.up[level](x, time)
-        # What is right stays as it is, and so does what is behind the person but for a rim.
-        where = self.wrong(x).sigmoid() * F.max_pool2d(guide[:, :1], 2 * _RIM + 1, 1, _RIM)
-        return render + F.pixel_shuffle(where * self.leave(x), FEATURE_STRIDE)
+        # What is behind the person stays as it is, but for a rim.
+        near = F.max_pool2d(guide[:, :1], 2 * _RIM + 1, 1, _RIM)
+        return render + F.pixel_shuffle(near * self.leave(_normalized(x)), FEATURE_STRIDE)
+
+
+def _normalized(x: Tensor) -> Tensor:
+    """Return (B, C, H, W) with a mean square of 1 over the channels of each pixel."""
+    return x * torch.rsqrt(x.square().mean(1, keepdim=True) + 1e-4)
 
 
 def start(render: Tensor, noise: Tensor) -> Tensor:
