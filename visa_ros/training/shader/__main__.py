@@ -1,0 +1,51 @@
+"""Write pairs of an avatar's render and the truth, and train the shader on them."""
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from visa_ros.shading.network import SIZES, WEIGHTS
+from visa_ros.training.people.person import SPLITS
+from visa_ros.training.shader.train import TrainingConfig, train
+
+
+def main() -> None:
+    """Parse the command line and run one of the steps."""
+    parser = argparse.ArgumentParser(prog='python -m visa_ros.training.shader',
+                                     description=__doc__)
+    steps = parser.add_subparsers(dest='step', required=True)
+    pairs = steps.add_parser('pairs', help='of people and photographs; what is there stays')
+    pairs.add_argument('--assets', type=Path, required=True,
+                       help='holds makehuman_cc0/ and portraits_ai/')
+    pairs.add_argument('--out', type=Path, required=True)
+    pairs.add_argument('--split', choices=SPLITS, default='train')
+    pairs.add_argument('--people', type=int, default=60)
+    pairs.add_argument('--first', type=int, default=0, help="the first person's number")
+    pairs.add_argument('--portraits', type=int, default=40, help='generated ones, at most')
+    pairs.add_argument('--frames', type=int, default=16, help='of each person')
+    training = steps.add_parser('train', help='train, or go on from the checkpoint')
+    training.add_argument('--pairs', type=Path, required=True, help='people to learn from')
+    training.add_argument('--checks', type=Path, required=True,
+                          help='other people, to measure on')
+    training.add_argument('--out', type=Path, default=WEIGHTS)
+    training.add_argument('--size', choices=SIZES, default='2m')
+    training.add_argument('--steps', type=int, default=4000)
+    training.add_argument('--crop', type=int, default=128, help='side of what is learnt on [px]')
+    training.add_argument('--adversarial-from', type=float,
+                          default=TrainingConfig.adversarial_from,
+                          help='share of the steps after which a critic joins in; 1: never')
+    training.add_argument('--seed', type=int, default=0)
+    arguments = parser.parse_args()
+    if arguments.step == 'pairs':
+        from visa_ros.training.shader.pairs import write_pairs
+
+        write_pairs(arguments.assets, arguments.out, arguments.split, arguments.first,
+                    arguments.people, arguments.portraits, arguments.frames)
+    else:
+        train(arguments.pairs, arguments.checks, arguments.out, TrainingConfig(
+            arguments.size, arguments.steps, arguments.crop,
+            adversarial_from=arguments.adversarial_from, seed=arguments.seed))
+
+
+if __name__ == '__main__':
+    main()
