@@ -27,7 +27,7 @@ _SMALL = 0.01            # an error that counts by its square, of 2
 _EMA = 0.998
 _CHECK_S = 180.0
 _CLIP_NORM = 1.0
-_WARM_UP = 100
+_WARM_UP = 0.05          # of the steps, in which the learning rate rises
 _INPUTS = 432            # of a layer that learns at the whole rate: 48 channels, 3 x 3
 _ANY_TIME = 4            # one of so many streams is asked at any time, the others at t = 1
 _THREADS = 2             # each learns from its own streams
@@ -162,7 +162,7 @@ class _Run:
         """Learn from one picture of each stream; return the loss without the critic's part."""
         begin_s = time.perf_counter()
         share = self.steps / self._config.steps
-        rate = self._config.learning_rate * min(1, (self.steps + 1) / _WARM_UP) * (1.03 - share)
+        rate = self._config.learning_rate * min(1, share / _WARM_UP + 0.01) * (1.03 - share)
         for group in self._optimizer.param_groups:
             group['lr'] = rate * group['share']
         batch = self._streams.next(people, self._rng)
