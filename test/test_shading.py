@@ -10,6 +10,7 @@ import torch
 
 from visa_ros.errors import InputError, ResourceError
 from visa_ros.rendering.renderer import AvatarRenderer, RenderingConfig
+from visa_ros.rendering.stage import AvatarStage
 from visa_ros.shading.config import ShadingConfig
 from visa_ros.shading.guidance import guide, to_bytes, to_network
 from visa_ros.shading.network import (
@@ -72,6 +73,20 @@ def test_the_same_frames_give_the_same_pictures(weights, frames):
     other, another = (shaded(ShaderStream(SIZE, SIZE, config(weights, seed=seed, steps=2)), frames)
                       for seed in (0, 1))
     assert not np.array_equal(other[-1], another[-1])
+
+
+def test_a_stage_with_weights_shades_its_frames_and_says_so(weights, astronaut):
+    avatar, _ = astronaut
+    stage = AvatarStage(avatar, RenderingConfig(SIZE, SIZE), shading=config(weights))
+    for _ in range(4):
+        frame = stage.frame()
+        picture = stage.shade(frame).rgb
+    assert np.abs(picture.astype(int) - frame.rgb).max() > 0
+    assert stage.shading_health()['shader'].startswith('torch')
+    plain = AvatarStage(avatar, RenderingConfig(SIZE, SIZE), shading=ShadingConfig())
+    frame = plain.frame()
+    assert plain.shade(frame).rgb is frame.rgb
+    assert plain.shading_health() == {'shader': 'none'}
 
 
 def test_what_was_shown_before_counts(weights, frames):

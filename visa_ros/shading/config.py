@@ -14,7 +14,7 @@ class ShadingConfig(Config):
     """How the avatar's picture becomes photoreal."""
 
     weights: str = param(
-        '', 'Weights of the shader; empty: those that come with the package, none: the screen '
+        'none', 'Weights of the shader, as visa_ros.training.shader writes them; none: the screen '
         'shows the Gaussian avatar itself')
     runtime: str = param(
         'auto', 'What computes: torch, on a GPU where it has one; openvino, on a CPU; auto: the '
@@ -31,8 +31,4 @@ class ShadingConfig(Config):
     @property
     def file(self) -> Path | None:
         """The weights' file; None where nothing is shaded."""
-        if self.weights == 'none':
-            return None
-        from visa_ros.shading.network import WEIGHTS  # torch takes seconds to import
-
-        return Path(self.weights or WEIGHTS)
+        return None if self.weights == 'none' else Path(self.weights)

@@ -26,7 +26,6 @@ from torch.nn import functional as F
 from visa_ros.conventions import FEATURE_STRIDE
 from visa_ros.weight_file import load_weights, save_weights
 
-WEIGHTS = Path(__file__).parent.parent / 'weights' / 'shader.safetensors'
 SIGMA = 0.3          # of the noise on the render, whose colours are in [-1, 1]
 HISTORY = 2          # own pictures that the network is shown
 PIXEL_CHANNELS = 3 * (2 + HISTORY)  # x_t, render, history
@@ -195,7 +194,7 @@ def save_network(network: ShaderNetwork, path: Path, about: Mapping[str, str]) -
 
 
 @cache
-def load_network(path: Path = WEIGHTS) -> ShaderNetwork:
+def load_network(path: Path) -> ShaderNetwork:
     """
     Read a network, ready to be asked.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from visa_ros.shading.network import SIZES, WEIGHTS
+from visa_ros.shading.network import SIZES
 from visa_ros.training.people.person import SPLITS
 from visa_ros.training.shader.train import TrainingConfig, train
 
@@ -27,7 +27,7 @@ def main() -> None:
     training.add_argument('--pairs', type=Path, required=True, help='people to learn from')
     training.add_argument('--checks', type=Path, required=True,
                           help='other people, to measure on')
-    training.add_argument('--out', type=Path, default=WEIGHTS)
+    training.add_argument('--out', type=Path, default=Path('out/shader.safetensors'))
     training.add_argument('--size', choices=SIZES, default='2m')
     training.add_argument('--steps', type=int, default=4000)
     training.add_argument('--crop', type=int, default=128, help='side of what is learnt on [px]')
