@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                              + ', '.join(CLIPS))
     parser.add_argument('--frames', type=int, default=100,
                         help='of each sequence (default: %(default)s)')
-    parser.add_argument('--weights', type=Path, help='of the shader (default: the package\'s)')
+    parser.add_argument('--weights', type=Path, required=True, help='of the shader')
     parser.add_argument('--keep', type=Path, metavar='FOLDER',
                         help='where drawn sequences are kept for the next time')
 
@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> Report:
     """Shade sequences, compare them with the truth."""
     report = Report('The shader on sequences')
-    config = ShadingConfig(weights=str(arguments.weights or ''), deadline_ms=0)
+    config = ShadingConfig(weights=str(arguments.weights), deadline_ms=0)
     subjects = sequences(arguments.assets, arguments.people, arguments.first,
                          tuple(arguments.clips), arguments.frames, arguments.keep)
     try:
