@@ -106,3 +106,15 @@ def test_arms_that_the_border_cuts_off_are_not_foreshortened(model, seed):
         slant = [joints[f'{side}_elbow'][2] - joints[f'{side}_shoulder'][2]
                  for joints in (found, true)]
         assert slant[0] == pytest.approx(slant[1], abs=0.06)
+
+
+def test_a_close_up_that_shows_no_joint_is_fitted(model):
+    _, landmarks = person(model, 0)
+    # The picture ends above the shoulders.
+    shift = np.array((0, landmarks.height - landmarks.pose[11:13, 1].min() + 5), np.float32)
+    camera = Camera(CAMERA.K + np.float32([[0, 0, 0], [0, 0, shift[1]], [0, 0, 0]]), 512, 512)
+    low = replace(landmarks, face=landmarks.face + shift, pose=landmarks.pose + shift)
+    fit = fit_body(model, low, camera)
+    assert fit.face_px < 1
+    assert np.isfinite(fit.joints_px)
+    assert fit.pose.translation[2] == pytest.approx(1.7, rel=0.15)

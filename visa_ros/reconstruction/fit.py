@@ -395,10 +395,11 @@ class _Problem:
         seen = self._landmark_places(points)
         pixels = seen[:, :2] / seen[:, 2:] * self._focal + self._center
         distance = np.linalg.norm(pixels - self._targets, axis=1)
-        weight = self._weight + 1e-9
+        weight = self._weight.copy()
         # Where landmarks are drawn in from the border, a distance to them says nothing.
         weight[self._face_points:][:len(_POSE_JOINTS)] *= 1 - self._near_border[
             list(_POSE_JOINTS.values())]
+        weight += 1e-9  # of a close-up, all of them may be
         face, joints = np.split(np.stack([distance, weight]), [self._face_points], 1)
         confidence = np.zeros(len(PARTS), np.float32)
         confidence[PART_INDEX['body']] = confidence[PART_INDEX['face']] = 1
