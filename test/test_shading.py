@@ -10,7 +10,6 @@ import torch
 
 from visa_ros.errors import InputError, ResourceError
 from visa_ros.rendering.renderer import AvatarRenderer, RenderingConfig
-from visa_ros.rendering.stage import AvatarStage
 from visa_ros.shading.config import ShadingConfig
 from visa_ros.shading.guidance import guide, to_bytes, to_network
 from visa_ros.shading.network import (
@@ -23,6 +22,7 @@ from visa_ros.shading.network import (
 )
 from visa_ros.shading.runtime import open_runtime
 from visa_ros.shading.stream import ShaderStream
+from visa_ros.stage import AvatarStage
 
 SIZE = 192
 SMALL = ShaderNetworkConfig(channels=(16, 24, 32))

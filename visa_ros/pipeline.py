@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from visa_ros.capture.capture import PoseCapture
 from visa_ros.display.sinks import Sink
 from visa_ros.pacing import Pacer, PacingConfig
-from visa_ros.rendering.stage import AvatarStage
+from visa_ros.stage import AvatarStage
 from visa_ros.timing import RunStatistics, StageTimes
 from visa_ros.types import (
     CameraImage,

@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> Report:
     from visa_ros.reconstruction.avatar_cache import cached_avatar
     from visa_ros.reconstruction.portrait import read_portrait
     from visa_ros.rendering.renderer import RenderingConfig
-    from visa_ros.rendering.stage import AvatarStage
+    from visa_ros.stage import AvatarStage
     from visa_ros.timing import RunStatistics
     from visa_ros.types import Consent
 

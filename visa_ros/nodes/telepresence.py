@@ -23,8 +23,8 @@ from visa_ros.pacing import PacingConfig
 from visa_ros.pipeline import Pipeline
 from visa_ros.rendering.playback import PlaybackConfig
 from visa_ros.rendering.renderer import RenderingConfig
-from visa_ros.rendering.stage import AvatarStage
 from visa_ros.shading.config import ShadingConfig
+from visa_ros.stage import AvatarStage
 from visa_ros.tables import table
 from visa_ros.timing import StageTimes
 from visa_ros.types import CoarseFrame, GaussianAvatar, Presence, ShadedFrame
