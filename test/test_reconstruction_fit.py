@@ -1,14 +1,18 @@
 """The fit, on people whose shape, expression and pose are known."""
 from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 import pytest
 
+from visa_ros import samples
 from visa_ros.body.derivatives import BodyPoints
 from visa_ros.body.model import load_body_model
 from visa_ros.capture.landmarks import Landmarks
+from visa_ros.capture.source import read_video
 from visa_ros.conventions import BLENDSHAPE_INDEX, JOINT_INDEX, JOINTS
 from visa_ros.reconstruction.fit import fit_body
+from visa_ros.reconstruction.portrait import find_person
 from visa_ros.reconstruction.zbuffer import project
 from visa_ros.types import Camera
 
@@ -118,3 +122,12 @@ def test_a_close_up_that_shows_no_joint_is_fitted(model):
     assert fit.face_px < 1
     assert np.isfinite(fit.joints_px)
     assert fit.pose.translation[2] == pytest.approx(1.7, rel=0.15)
+
+
+def test_no_hand_is_lifted_into_a_close_up_that_shows_none(model):
+    rgb, _ = next(islice(read_video(samples.video('cap12')), 250, None))
+    height, width = rgb.shape[:2]
+    camera = Camera.from_focal(1.6 * width, width, height)
+    found = joints_of(model, fit_body(model, find_person(rgb), camera))
+    for wrist in ('left_wrist', 'right_wrist'):
+        assert project(found[wrist], camera)[1] > height

@@ -191,6 +191,9 @@ class _Problem:
         seen = self._landmarks
         inside = np.minimum(seen.pose, (seen.width, seen.height) - seen.pose).min(1) / face_px
         known = np.where(inside > 0, seen.visibility, 0.5 * (1 + inside / _MOST_BEYOND))
+        # A wrist just beyond the border would have its hand in the picture.
+        wrists = [_POSE_JOINTS['left_wrist'], _POSE_JOINTS['right_wrist']]
+        known[wrists] = np.minimum(known[wrists], seen.visibility[wrists])
         return known.clip(0, 1), (1 - inside / _NEAR_BORDER).clip(0, 1)
 
     def _seen_joints(self, face_px: float) -> tuple[np.ndarray, ...]:
