@@ -18,6 +18,7 @@ from visa_ros.errors import AvatarError, InputError, PortraitError, ResourceErro
 from visa_ros.evaluation.avatars_driving import driven
 from visa_ros.evaluation.avatars_subjects import (
     BACKGROUND,
+    BACKGROUND_HEX,
     CLIPS,
     PORTRAIT_POSE,
     Subject,
@@ -39,7 +40,6 @@ from visa_ros.types import Consent, Float32, GaussianAvatar, OperatorPose, UInt8
 
 _CONSENT = Consent('evaluation', 'evaluation', 0, 'for measuring')
 _OUT = Path('out')
-_BACKGROUND = '#' + ''.join(f'{round(255 * value):02x}' for value in BACKGROUND)
 _CURRENT = 'current'
 # Rows that are the present code with other settings.
 _VARIANTS: dict[str, dict[str, Any]] = {
@@ -229,7 +229,7 @@ def _methods(subject: Subject, variants: dict[str, dict[str, Any]],
 
     def add(name: str, avatar: GaussianAvatar) -> None:
         renderer = AvatarRenderer(avatar, RenderingConfig(
-            width=width, height=height, background=_BACKGROUND))
+            width=width, height=height, background=BACKGROUND_HEX))
         out[name] = _Avatar(avatar, subject, renderer)
 
     for name, folder in folders.items():

@@ -29,6 +29,7 @@ from visa_ros.types import Camera, Float32, OperatorPose, UInt8
 
 # Behind all pictures that are compared, sRGB in [0, 1]; '#808080' in the renderer's words.
 BACKGROUND = np.full(3, 128 / 255, np.float32)
+BACKGROUND_HEX = '#' + ''.join(f'{round(255 * value):02x}' for value in BACKGROUND)
 
 PORTRAIT_POSE = 'front'  # the pose of ``View`` that is the portrait's own
 
@@ -254,6 +255,12 @@ def _frame(name: str, rgb: UInt8, camera: Camera) -> View | None:
     assert landmarks.face is not None
     fit = fit_body(load_body_model(), landmarks, camera)
     alpha = matte(rgb, landmarks.mask)
-    over = foreground(rgb, alpha) * alpha[..., None] + BACKGROUND * (1 - alpha[..., None])
-    return View(name, fit.pose, fit.betas, np.rint(255 * over.clip(0, 1)).astype(np.uint8), alpha,
+    return View(name, fit.pose, fit.betas, before_background(rgb, alpha), alpha,
                 {'inside': solid(alpha)}, landmarks.face[list(FACE_CORNERS)].astype(np.float32))
+
+
+def before_background(rgb: UInt8, alpha: Float32) -> UInt8:
+    """Return a picture's person, (H, W) alpha of it, before ``BACKGROUND``."""
+    cover = alpha[..., None]
+    over = foreground(rgb, alpha) * cover + BACKGROUND * (1 - cover)
+    return np.rint(255 * over.clip(0, 1)).astype(np.uint8)

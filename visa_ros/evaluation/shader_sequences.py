@@ -13,11 +13,15 @@ from visa_ros.body.model import load_body_model
 from visa_ros.cache import write_arrays
 from visa_ros.capture.source import read_video
 from visa_ros.evaluation.avatars_driving import driven
-from visa_ros.evaluation.avatars_subjects import BACKGROUND
+from visa_ros.evaluation.avatars_subjects import (
+    BACKGROUND,
+    BACKGROUND_HEX,
+    before_background,
+)
 from visa_ros.evaluation.metrics import FACE_CORNERS
 from visa_ros.reconstruction.avatar_cache import cached_avatar
 from visa_ros.reconstruction.fit import FOCAL_RATIO, BodyFit, fit_body
-from visa_ros.reconstruction.matte import foreground, matte
+from visa_ros.reconstruction.matte import matte
 from visa_ros.reconstruction.portrait import find_person
 from visa_ros.reconstruction.reconstruct import ReconstructionConfig, posed_body
 from visa_ros.reconstruction.zbuffer import project
@@ -40,7 +44,6 @@ from visa_ros.types import (
 )
 
 _CONSENT = Consent('evaluation', 'evaluation', 0, 'for measuring')
-_BACKGROUND = '#' + ''.join(f'{round(255 * value):02x}' for value in BACKGROUND)
 _SKIPPED = 25   # frames of a clip after the portrait's
 _SPEED = 0.5    # moments from one picture to the next: 20 a second
 _HEAD = ((-0.15, -0.55), (1.15, 1.1))  # of the box around the face: its corners in its own sizes
@@ -179,10 +182,8 @@ def _clip(name: str, frames: int) -> dict[str, np.ndarray]:
         assert landmarks.face is not None
         fit = fit_body(model, landmarks, camera)
         alpha = matte(rgb, landmarks.mask)
-        cover = alpha[..., None]
-        over = foreground(rgb, alpha) * cover + BACKGROUND * (1 - cover)
         poses.append(driven(avatar, first.betas, first.pose, fit.pose, fit.betas))
-        truths.append(np.rint(255 * over.clip(0, 1)).astype(np.uint8))
+        truths.append(before_background(rgb, alpha))
         alphas.append(alpha)
         faces.append(landmarks.face)
     return _arrays(avatar, camera, poses, truths, alphas, faces)
@@ -193,8 +194,8 @@ def _arrays(avatar: GaussianAvatar, camera: Camera, poses: list[OperatorPose],
             ) -> dict[str, np.ndarray]:
     """Draw the avatar in the poses; sides become multiples of ``GRID``."""
     width, height = camera.width // GRID * GRID, camera.height // GRID * GRID
-    renderer = AvatarRenderer(avatar, RenderingConfig(width, height, _BACKGROUND), features=True,
-                              camera=Camera(camera.K, width, height))
+    renderer = AvatarRenderer(avatar, RenderingConfig(width, height, BACKGROUND_HEX),
+                              features=True, camera=Camera(camera.K, width, height))
     out: dict[str, list[np.ndarray]] = {
         'rgb': [], 'alpha': [], 'depth': [], 'features': [], 'head_px': []}
     for pose in poses:

@@ -4,13 +4,12 @@ from __future__ import annotations
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
 
 from visa_ros.body.model import BodyModel
 from visa_ros.conventions import JOINTS
 from visa_ros.reconstruction.anatomy import CHEEKS
 from visa_ros.reconstruction.matte import without_specks
-from visa_ros.reconstruction.parts import outer_faces
+from visa_ros.reconstruction.parts import color_bins, color_share, outer_faces
 from visa_ros.reconstruction.zbuffer import rasterize_some
 from visa_ros.types import Camera, Float32, UInt8
 
@@ -23,6 +22,7 @@ _GLOVE_M = 0.03        # what covers the hand and no more than this around it is
 _MIN_BEYOND = 0.15     # of a thing's area that is beyond what a glove covers
 _RARE = 3e-4           # share of an arm's pixels of one colour, below which it is not the arm's
 _COMMON, _MOST_WORN = 3e-3, 0.4  # colours that more than this share of the chest has are clothes
+_SPREAD = 1.5          # of colours, in bins
 _RIM_PX = 3
 _CONTRAST, _MIN_OUTLINED = 18.0, 0.6  # in Lab; share of a thing's outline that has it
 
@@ -75,9 +75,8 @@ def find_held(model: BodyModel, vertices: Float32, rgb: UInt8, alpha: Float32,
     sleeve = upper_arm if upper_arm.any() else chest
 
     lab = cv2.cvtColor(rgb, cv2.COLOR_RGB2Lab)
-    bins = (lab // 8).astype(np.intp)
-    of_pixel = (bins[..., 0] * 32 + bins[..., 1]) * 32 + bins[..., 2]
-    share = np.maximum(_share(of_pixel, skin), _share(of_pixel, sleeve))
+    of_pixel = color_bins(rgb)
+    share = np.maximum(*(color_share(of_pixel, own, _SPREAD) for own in (skin, sleeve)))
     side = max(2, round(_MIN_SIDE_M * px_per_m))
     unlike = (share < _RARE) & (alpha > 0.5)
     seeds = cv2.morphologyEx((unlike & holding).astype(np.uint8), cv2.MORPH_OPEN,
@@ -93,7 +92,8 @@ def find_held(model: BodyModel, vertices: Float32, rgb: UInt8, alpha: Float32,
     _, pieces = cv2.connectedComponents(found)
     for piece in (pieces == number for number in np.unique(pieces[seeds & (found > 0)])):
         beyond = piece & (away > _GLOVE_M)
-        worn = (_share(of_pixel, piece)[chest] > _COMMON).sum() > _MOST_WORN * chest.sum()
+        like_piece = chest & (color_share(of_pixel, piece, _SPREAD) > _COMMON)
+        worn = like_piece.sum() > _MOST_WORN * chest.sum()
         if (piece.sum() >= side ** 2 and not worn and beyond.sum() > _MIN_BEYOND * piece.sum()
                 and _outlined(piece, lab, solid) > _MIN_OUTLINED):
             result = result | piece
@@ -101,14 +101,9 @@ def find_held(model: BodyModel, vertices: Float32, rgb: UInt8, alpha: Float32,
         return result
     # With its rim, what the segmenter left beside it, and where it goes on before the body.
     beside = cv2.distanceTransform((~result).astype(np.uint8), cv2.DIST_L2, 3)
-    goes_on = covered & (beside < _REACH_M * px_per_m) & (_share(of_pixel, result) > _RARE)
+    goes_on = covered & (beside < _REACH_M * px_per_m) & (
+        color_share(of_pixel, result, _SPREAD) > _RARE)
     return (beside < _RIM_PX) | (alpha < 0.95) & ((beside < side) | goes_on)
-
-
-def _share(of_pixel: NDArray[np.intp], seeds: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return (H, W) what share of the seeds has about the colour of each pixel."""
-    count = np.bincount(of_pixel[seeds], minlength=32**3).reshape(32, 32, 32)
-    return gaussian_filter(count / max(seeds.sum(), 1), 1.5).ravel()[of_pixel]
 
 
 def _outlined(piece: NDArray[np.bool_], lab: np.ndarray, person: NDArray[np.bool_]) -> float:

@@ -149,11 +149,17 @@ def color_bins(rgb: UInt8) -> NDArray[np.intp]:
     return (bins[..., 0] * 32 + bins[..., 1]) * 32 + bins[..., 2]
 
 
+def color_share(of_pixel: NDArray[np.intp], seeds: NDArray[np.bool_],
+                spread: float) -> NDArray[np.float64]:
+    """Return (H, W) what share of the seeds has about each pixel's colour, within bins."""
+    count = np.bincount(of_pixel[seeds], minlength=32**3).reshape(32, 32, 32)
+    return gaussian_filter(count / max(seeds.sum(), 1), spread).ravel()[of_pixel]
+
+
 def likeness(of_pixel: NDArray[np.intp], seeds: NDArray[np.bool_],
              spread: float = 1.0) -> NDArray[np.float64]:
     """Return (H, W) how likely each pixel's colour is among the seeds'; ``spread`` is in bins."""
-    count = np.bincount(of_pixel[seeds], minlength=32**3).reshape(32, 32, 32)
-    return gaussian_filter(count / seeds.sum(), spread).ravel()[of_pixel] + _RARE
+    return color_share(of_pixel, seeds, spread) + _RARE
 
 
 def follows_head(model: BodyModel) -> Float32:

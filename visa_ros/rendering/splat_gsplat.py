@@ -30,7 +30,8 @@ class SplatGsplat:
                                 'set rendering.backend to cpu')
         self._scales, self._opacities, self._colors = map(_on_gpu, (scales, opacities, colors))
         self._features = None if features is None else _on_gpu(features)
-        self._camera = camera
+        self._camera, self._small = camera, camera.smaller(FEATURE_STRIDE)
+        self._Ks, self._small_Ks = (_on_gpu(each.K)[None] for each in (self._camera, self._small))
         self._viewmats = torch.eye(4, device='cuda')[None]
         self._background = _on_gpu(background)[None]
 
@@ -40,17 +41,16 @@ class SplatGsplat:
         """Draw one frame into the caller's arrays; see ``SplatCpu.draw``."""
         gaussians = _on_gpu(means), _on_gpu(quats), self._scales, self._opacities
         image, alphas, _ = rasterization(
-            *gaussians, self._colors, self._viewmats, _on_gpu(self._camera.K)[None],
+            *gaussians, self._colors, self._viewmats, self._Ks,
             self._camera.width, self._camera.height, backgrounds=self._background,
             render_mode='RGB+ED')
         torch.from_numpy(rgb).copy_(image[0, ..., :3].clamp(0, 1).mul(255).round())
         torch.from_numpy(alpha).copy_(alphas[0, ..., 0])
         torch.from_numpy(depth).copy_(image[0, ..., -1])
         if features is not None and self._features is not None:
-            small = self._camera.smaller(FEATURE_STRIDE)
             image, _, _ = rasterization(
-                *gaussians, self._features, self._viewmats, _on_gpu(small.K)[None], small.width,
-                small.height)
+                *gaussians, self._features, self._viewmats, self._small_Ks, self._small.width,
+                self._small.height)
             torch.from_numpy(features).copy_(image[0])
 
 

@@ -132,7 +132,7 @@ class ShaderNetwork(nn.Module):
         pixels : (B, 12, H, W)
             x_t, the render, the last picture and the one before it; colours in [-1, 1].
         guide : (B, 2 + F, H / 4, W / 4)
-            Alpha, depth and features, as ``Guidance`` makes them.
+            Alpha, depth and features, as ``guidance.guide`` makes them.
         t : (B,)
             In [0, 1].
 
@@ -209,4 +209,5 @@ def load_network(path: Path) -> ShaderNetwork:
             'channels': tuple(config['channels'])}))
 
     return load_weights(path, build, 'the shader',
-                        'install the package again, or set shading.weights to none')
+                        'train it: python -m visa_ros.training.shader, or set shading.weights '
+                        'to none')

@@ -11,7 +11,13 @@ import numpy as np
 import torch
 
 from visa_ros._optional import require
-from visa_ros.shading.network import PIXEL_CHANNELS, ShaderNetwork, load_network
+from visa_ros.conventions import FEATURE_STRIDE
+from visa_ros.shading.network import (
+    PIXEL_CHANNELS,
+    SHAPE_CHANNELS,
+    ShaderNetwork,
+    load_network,
+)
 from visa_ros.types import Float32
 
 
@@ -65,9 +71,7 @@ class OpenVinoRuntime:
         # Its converter tells its makers of each use; without this package it takes a stub.
         sys.modules.setdefault('openvino_telemetry', None)  # type: ignore[arg-type]
         openvino = require('openvino')
-        stride_h, stride_w = height // 4, width // 4
-        example = (torch.zeros(1, PIXEL_CHANNELS, height, width),
-                   torch.zeros(1, 2 + network.config.features, stride_h, stride_w),
+        example = (*(torch.from_numpy(value)[None] for value in _nothing(network, height, width)),
                    torch.ones(1))
         model = openvino.convert_model(network.cpu(), example_input=example,
                                        input=[tuple(value.shape) for value in example])
@@ -91,7 +95,8 @@ def open_runtime(wanted: str, weights: Path, height: int, width: int) -> ShaderR
     Parameters
     ----------
     wanted : str
-        Of ``RUNTIMES``; 'auto' is torch where it has a GPU, else OpenVINO where it is installed.
+        Of ``config.RUNTIMES``; 'auto' is torch where it has a GPU, else OpenVINO where it is
+        installed.
     weights : Path
     height, width : int
         Of the pictures, multiples of ``GRID``.
@@ -111,6 +116,12 @@ def open_runtime(wanted: str, weights: Path, height: int, width: int) -> ShaderR
         wanted = ('openvino' if find_spec('openvino') and not torch.cuda.is_available()
                   else 'torch')
     runtime = kinds[wanted](network, height, width)
-    runtime(np.zeros((PIXEL_CHANNELS, height, width), np.float32),
-            np.zeros((2 + network.config.features, height // 4, width // 4), np.float32), 1.0)
+    runtime(*_nothing(network, height, width), 1.0)
     return runtime
+
+
+def _nothing(network: ShaderNetwork, height: int, width: int) -> tuple[Float32, Float32]:
+    """Return pixels and a guide of the right shapes."""
+    return (np.zeros((PIXEL_CHANNELS, height, width), np.float32),
+            np.zeros((SHAPE_CHANNELS + network.config.features, height // FEATURE_STRIDE,
+                      width // FEATURE_STRIDE), np.float32))

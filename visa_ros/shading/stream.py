@@ -10,7 +10,7 @@ import numpy as np
 from visa_ros.errors import InputError
 from visa_ros.shading.config import ShadingConfig
 from visa_ros.shading.guidance import guide, to_bytes, to_network
-from visa_ros.shading.network import GRID, HISTORY, SIGMA, load_network
+from visa_ros.shading.network import GRID, HISTORY, PIXEL_CHANNELS, SIGMA, load_network
 from visa_ros.shading.runtime import open_runtime
 from visa_ros.types import CoarseFrame, Float32, ShadedFrame, UInt8
 
@@ -69,7 +69,7 @@ class ShaderStream:
         self._noise = SIGMA * rng.standard_normal((3, *self._shape), np.float32)
         self._times = [step / config.steps for step in range(config.steps, -1, -1)]
         self._weight = _window_weight(*self._shape, self._limits)
-        self._pixels = np.zeros((6 + 3 * HISTORY, *self._shape), np.float32)
+        self._pixels = np.zeros((PIXEL_CHANNELS, *self._shape), np.float32)
         # The picture that is handed out, and those before it.
         self._pictures = [np.zeros((height, width, 3), np.uint8) for _ in range(HISTORY + 1)]
         self._corner = 0, 0
