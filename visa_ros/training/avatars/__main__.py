@@ -10,9 +10,10 @@ from rich.progress import track
 from visa_ros.body.model import load_body_model
 from visa_ros.reconstruction.evidence import token_places
 from visa_ros.reconstruction.network import WEIGHTS, NetworkConfig, load_network
-from visa_ros.training.avatars.cycle import training_portraits, write_cycle_takes
+from visa_ros.training.avatars.cycle import write_cycle_takes
 from visa_ros.training.avatars.samples import prepare
 from visa_ros.training.avatars.train import TrainingConfig, fresh_network, train
+from visa_ros.training.people.portraits import portraits_of
 
 
 def main() -> None:
@@ -42,7 +43,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.step == 'cycle':
         arguments.out.mkdir(parents=True, exist_ok=True)
-        for portrait in track(training_portraits(arguments.assets), 'portraits'):
+        for portrait in track(portraits_of(arguments.assets, 'train'), 'portraits'):
             if not any(arguments.out.glob(f'{portrait.stem}_*.npz')):
                 write_cycle_takes(portrait, arguments.out)
         return

@@ -12,7 +12,6 @@ from visa_ros.body.kinematics import joint_transforms, posed_joints
 from visa_ros.body.model import load_body_model
 from visa_ros.cache import write_arrays
 from visa_ros.conventions import JOINT_INDEX
-from visa_ros.errors import ResourceError
 from visa_ros.reconstruction.matte import foreground, matte
 from visa_ros.reconstruction.portrait import find_person, read_portrait, to_working_size
 from visa_ros.reconstruction.reconstruct import ReconstructionConfig, reconstruct
@@ -23,14 +22,6 @@ from visa_ros.types import Consent, Float32, OperatorPose
 _REFINE_STEPS = 40  # fewer than for use: the side view is degraded anyway
 _ANGLES_DEG = (-35, 18)
 _NOBODY = Consent('portrait', 'training', 0, 'a generated portrait')
-
-
-def training_portraits(assets: Path) -> list[Path]:
-    """Return the generated portraits to learn from; every sixth is for measuring only."""
-    portraits = sorted((assets / 'portraits_ai').glob('*.jpg'))
-    if not portraits:
-        raise ResourceError(f'no portraits_ai/*.jpg in {assets}; give the folder of the assets')
-    return [portrait for index, portrait in enumerate(portraits) if index % 6]
 
 
 def write_cycle_takes(portrait: Path, out: Path) -> None:

@@ -32,6 +32,7 @@ from visa_ros.training.avatars.cycle import turned
 from visa_ros.training.people.background import draw_background
 from visa_ros.training.people.motion import CLIPS, Motion, captured, draw_motion, facing, placed
 from visa_ros.training.people.person import SPLITS, draw_person
+from visa_ros.training.people.portraits import portraits_of
 from visa_ros.training.people.studio import Studio
 from visa_ros.training.people.takes import KINDS, PORTRAIT_PX, draw_setting
 from visa_ros.types import Camera, Consent, Float32, GaussianAvatar, OperatorPose, UInt8
@@ -41,7 +42,6 @@ SEQUENCES = 2            # of each person
 _BLACK = np.zeros(3, np.float32)
 _MOST_REFINE_STEPS = 60  # fewer than for use: avatars of all qualities are shaded
 _NOBODY = Consent('pairs', 'training', 0, 'a synthetic person, or a generated portrait')
-_EVERY_PORTRAIT = 6      # is for measuring only, as ``cycle.training_portraits`` says
 _STRAY_PX = 40.0         # of the window's middle from the head's, standard deviation
 _WIDE_SHARE, _WIDE_PX = 0.3, 128.0  # of windows that show more of shoulders and hands
 
@@ -76,7 +76,7 @@ def write_pairs(assets: Path, out: Path, split: str, first: int, people: int, po
 
     """
     out.mkdir(parents=True, exist_ok=True)
-    photographs = split_portraits(assets, split)[:portraits]
+    photographs = portraits_of(assets, split)[:portraits]
     missing = [path for path in photographs if not (out / f'{path.stem}.npz').is_file()]
     for path in track(missing, 'photographs'):
         rng = np.random.default_rng([SPLITS.index(split), photographs.index(path), 5])
@@ -96,13 +96,6 @@ def write_pairs(assets: Path, out: Path, split: str, first: int, people: int, po
         write_arrays(out / f'{split}-{number:06d}.npz',
                      **of_person(studio, split, number, frames // SEQUENCES))
     studio.close()
-
-
-def split_portraits(assets: Path, split: str) -> list[Path]:
-    """Return the generated portraits of a split."""
-    portraits = sorted((assets / 'portraits_ai').glob('*.jpg'))
-    return [path for number, path in enumerate(portraits)
-            if (number % _EVERY_PORTRAIT == 0) == (split == 'test')]
 
 
 def of_person(studio: Studio, split: str, number: int, frames: int) -> dict[str, np.ndarray]:
