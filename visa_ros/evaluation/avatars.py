@@ -15,7 +15,7 @@ from rich.progress import track
 
 from visa_ros._optional import require
 from visa_ros.errors import AvatarError, InputError, PortraitError, ResourceError
-from visa_ros.evaluation.avatars_driving import driven
+from visa_ros.rendering.driving import driven
 from visa_ros.evaluation.avatars_subjects import (
     BACKGROUND,
     BACKGROUND_HEX,

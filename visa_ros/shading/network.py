@@ -63,21 +63,20 @@ SIZES = {'2m': ShaderNetworkConfig(),
 
 
 class Residual(nn.Module):
-    """Two convolutions beside the identity, scaled and shifted by the time; ReLU."""
+    """Two convolutions beside the identity, shifted by the time; without norms, which CPUs pay."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.first = nn.Conv2d(channels, channels, 3, padding=1)
         self.second = nn.Conv2d(channels, channels, 3, padding=1)
-        self.by_time = nn.Linear(_TIME_CHANNELS, 2 * channels)
+        self.by_time = nn.Linear(_TIME_CHANNELS, channels)
         for layer in (self.second, self.by_time):  # begins as the identity
             for value in layer.parameters():
                 nn.init.zeros_(value)
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
         """Return (B, C, H, W) for the embedded time (B, T)."""
-        scale, shift = self.by_time(time)[..., None, None].chunk(2, 1)
-        return x + self.second(F.relu(self.first(_normalized(x)) * (1 + scale) + shift))
+        return x + self.second(F.relu(self.first(x) + self.by_time(time)[..., None, None]))
 
 
 class Residuals(nn.Module):
@@ -110,8 +109,7 @@ class ShaderNetwork(nn.Module):
         sizes = config.channels
         self.time = nn.Sequential(nn.Linear(_TIME_CHANNELS, _TIME_CHANNELS), nn.ReLU())
         self.enter = nn.Conv2d(
-            PIXEL_CHANNELS * FEATURE_STRIDE**2 + SHAPE_CHANNELS + config.features, sizes[0], 3,
-            padding=1)
+            PIXEL_CHANNELS * FEATURE_STRIDE**2 + SHAPE_CHANNELS + config.features, sizes[0], 1)
         self.down = nn.ModuleList(
             Residuals(size, config.blocks) for size in sizes)
         self.smaller = nn.ModuleList(nn.Conv2d(a, b, 2, 2) for a, b in pairwise(sizes))
@@ -162,12 +160,7 @@ class ShaderNetwork(nn.Module):
             x = self.up[level](x, time)
         # What is behind the person stays as it is, but for a rim.
         near = F.max_pool2d(guide[:, :1], 2 * _RIM + 1, 1, _RIM)
-        return render + F.pixel_shuffle(near * self.leave(_normalized(x)), FEATURE_STRIDE)
-
-
-def _normalized(x: Tensor) -> Tensor:
-    """Return (B, C, H, W) with a mean square of 1 over the channels of each pixel."""
-    return x * torch.rsqrt(x.square().mean(1, keepdim=True) + 1e-4)
+        return render + F.pixel_shuffle(near * self.leave(x), FEATURE_STRIDE)
 
 
 def start(render: Tensor, noise: Tensor) -> Tensor:

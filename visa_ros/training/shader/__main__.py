@@ -29,8 +29,9 @@ def main() -> None:
                           help='other people, to measure on')
     training.add_argument('--out', type=Path, default=Path('out/shader.safetensors'))
     training.add_argument('--size', choices=SIZES, default='2m')
-    training.add_argument('--steps', type=int, default=4000)
-    training.add_argument('--crop', type=int, default=128, help='side of what is learnt on [px]')
+    training.add_argument('--steps', type=int, default=TrainingConfig.steps)
+    training.add_argument('--crop', type=int, default=TrainingConfig.crop_px,
+                          help='side of what is learnt on [px]')
     training.add_argument('--adversarial-from', type=float,
                           default=TrainingConfig.adversarial_from,
                           help='share of the steps after which a critic joins in; 1: never')

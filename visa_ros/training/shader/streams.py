@@ -16,13 +16,43 @@ from visa_ros.shading.network import HISTORY
 from visa_ros.types import Float32
 
 _RESET = 0.012         # probability that a stream ends, per picture
-_PERMUTED = 0.1        # share of streams with their colour channels in another order
-_SOFT, _RENDER_SOFT = 0.2, 0.1  # shares of streams that are blurred, and whose render is
 _LEAST_BLUR_PX, _BLUR_PX = 0.3, 1.2
 _LEAST_SEEN, _TRIES = 0.4, 8  # of a crop, the person; how often a better one is looked for
 
 # Arrays of one file, as ``pairs.write_pairs`` says.
 Pairs = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Look:
+    """
+    How far streams stray from what was recorded, so that others than these are shaded well.
+
+    Attributes
+    ----------
+    mixing, offset : float
+        Standard deviations of a colour matrix about the identity, and of a colour that is added.
+    gain : (float, float)
+        Least and most of brightness.
+    permuted, flipped, soft, render_soft : float
+        Shares of streams with their colour channels in another order, mirrored, blurred, and
+        whose render alone is.
+
+    """
+
+    mixing: float = 0.08
+    offset: float = 0.05
+    gain: tuple[float, float] = (0.7, 1.2)
+    permuted: float = 0.1
+    flipped: float = 0.5
+    soft: float = 0.2
+    render_soft: float = 0.1
+
+
+STRANGERS = Look()
+# Light changes during a day; who it is does not.
+ONE_PERSON = Look(mixing=0.01, offset=0.01, gain=(0.9, 1.1), permuted=0, flipped=0, soft=0,
+                  render_soft=0)
 
 
 class People:
@@ -96,11 +126,13 @@ class Streams:
         B.
     crop_px : int
         Side of what is seen of the window.
+    look : Look, optional
 
     """
 
-    def __init__(self, count: int, crop_px: int) -> None:
+    def __init__(self, count: int, crop_px: int, look: Look = STRANGERS) -> None:
         self._crop_px = crop_px
+        self._look = look
         self._streams: list[dict[str, Any] | None] = [None] * count
 
     def next(self, people: People, rng: np.random.Generator) -> Batch:
@@ -134,8 +166,9 @@ class Streams:
     def _begun(self, people: People, rng: np.random.Generator) -> dict[str, Any]:
         name = sorted(people.pairs)[rng.integers(len(people.pairs))]
         sequences, length, height, width, _ = people.pairs[name]['render'].shape
-        mixing = np.eye(3) + 0.08 * rng.normal(0, 1, (3, 3))
-        if rng.random() < _PERMUTED:
+        look = self._look
+        mixing = np.eye(3) + look.mixing * rng.normal(0, 1, (3, 3))
+        if rng.random() < look.permuted:
             mixing = mixing[rng.permutation(3)]
         sequence, moment = int(rng.integers(sequences)), int(rng.integers(2 * length))
         first = people.pairs[name]['truth'][sequence, _place(moment, length), ..., 3]
@@ -146,12 +179,12 @@ class Streams:
             seen = first[top:top + self._crop_px, left:left + self._crop_px]
             if seen.mean() > 255 * _LEAST_SEEN:
                 break
-        blur = rng.uniform(0, _BLUR_PX, 2) * (rng.random(2) < (_SOFT, _RENDER_SOFT))
+        blur = rng.uniform(0, _BLUR_PX, 2) * (rng.random(2) < (look.soft, look.render_soft))
         return {
             'name': name, 'sequence': sequence, 'moment': moment, 'top': top, 'left': left,
-            'flip': bool(rng.random() < 0.5),
-            'mixing': (mixing * rng.uniform(0.7, 1.2)).astype(np.float32),
-            'offset': (0.05 * rng.normal(0, 1, 3)).astype(np.float32),
+            'flip': bool(rng.random() < look.flipped),
+            'mixing': (mixing * rng.uniform(*look.gain)).astype(np.float32),
+            'offset': (look.offset * rng.normal(0, 1, 3)).astype(np.float32),
             'background': rng.random(3, np.float32),
             'render_gain': (1 + 0.01 * rng.normal(0, 1, 3)).astype(np.float32),
             'blur_px': blur.tolist(), 'history': [],

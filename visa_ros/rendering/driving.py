@@ -36,8 +36,8 @@ def driven(avatar: GaussianAvatar, betas: Float32, portrait: OperatorPose, targe
 
     """
     own = avatar.portrait_pose
-    turn = (_turns(target.joint_rotations) @ _turns(portrait.joint_rotations).swapaxes(1, 2)
-            @ _turns(own.joint_rotations))
+    turn = (camera_turns(target.joint_rotations) @ camera_turns(portrait.joint_rotations).swapaxes(1, 2)
+            @ camera_turns(own.joint_rotations))
     local = turn.copy()
     local[1:] = turn[list(JOINT_PARENTS[1:])].swapaxes(1, 2) @ turn[1:]
     moved = replace(
@@ -49,8 +49,8 @@ def driven(avatar: GaussianAvatar, betas: Float32, portrait: OperatorPose, targe
         own.translation + goal - _neck(moved, avatar.betas)).astype(np.float32))
 
 
-def _turns(joint_rotations: Float32) -> np.ndarray:
-    """Return what turns each joint's axes into the camera's, (55, 3, 3)."""
+def camera_turns(joint_rotations: Float32) -> np.ndarray:
+    """Return what turns each joint's axes into the camera's, (55, 3, 3), of (55, 3) axis-angle."""
     turn = Rotation.from_rotvec(joint_rotations).as_matrix()
     for own, parents in LEVELS:
         turn[own] = turn[parents] @ turn[own]

@@ -1,0 +1,1 @@
+"""Enrolment: a clip of one person becomes an avatar with a shader of its own."""
