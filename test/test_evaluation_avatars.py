@@ -9,10 +9,10 @@ from visa_ros import samples
 from visa_ros.body.kinematics import joint_transforms, posed_joints
 from visa_ros.body.model import load_body_model
 from visa_ros.conventions import BLENDSHAPE_INDEX, BLENDSHAPES, JOINT_INDEX, PARTS
-from visa_ros.rendering.driving import driven
 from visa_ros.evaluation.baselines import FlatBody, WarpedPortrait
 from visa_ros.evaluation.metrics import FACE_CORNERS, compare, identity
 from visa_ros.reconstruction.portrait import find_person, to_working_size
+from visa_ros.rendering.driving import driven
 from visa_ros.types import Camera, Consent, GaussianAvatar, OperatorPose
 
 GREY = np.full(3, 128 / 255, np.float32)

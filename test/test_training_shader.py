@@ -16,7 +16,7 @@ from visa_ros.shading.network import ShaderNetwork, load_network
 from visa_ros.training.people.portraits import portraits_of
 from visa_ros.training.shader.pairs import of_photograph, write_pairs
 from visa_ros.training.shader.streams import People, Streams
-from visa_ros.training.shader.train import TrainingConfig, _Run, measure, train
+from visa_ros.training.shader.train import Run, TrainingConfig, measure, train
 
 _ROOT = Path(__file__).resolve().parents[1]
 ASSETS = Path(os.environ.get('VISA_ASSETS', _ROOT.parent / 'shared/assets'))
@@ -91,17 +91,17 @@ def test_a_photograph_is_the_truth_of_its_avatar_seen_twice():
 def test_streams_go_back_and_forth_and_see_what_the_network_made(people):
     rng = np.random.default_rng(0)
     streams = Streams(3, 64)
-    first = streams.next(people, rng)
+    first = streams.next(people.pairs, rng)
     assert not first.goes_on.any()
     assert torch.equal(first.history[:, 0], first.render)
     streams.remember(torch.full((3, 3, 64, 64), 0.25))
-    second = streams.next(people, rng)
+    second = streams.next(people.pairs, rng)
     assert second.goes_on.all()
     assert (second.history[:, 0] == 0.25).all()
     assert torch.equal(second.history[:, 1], first.render)
     assert torch.equal(second.truth_before, first.truth)
     for _ in range(3):  # three frames: the fifth is the first again
-        last = streams.next(people, rng)
+        last = streams.next(people.pairs, rng)
     assert torch.equal(last.truth, first.truth)
     assert torch.equal(last.noise, first.noise)
     # One look for render and truth: where both are opaque they are alike.
@@ -120,25 +120,27 @@ def test_training_begins_with_the_render_and_learns_what_is_always_wrong(folder)
     pairs['truth'] = pairs['render'].copy()
     pairs['truth'][..., :3] //= 2  # everybody is darker than rendered
     config = TrainingConfig(steps=60, crop_px=96)
-    run = _Run(config)
+    run = Run(config)
     before = measure(run.network, pairs)
     assert before['shaded PSNR'] == pytest.approx(before['render PSNR'], abs=0.3)
     for _ in range(config.steps):
-        run.step(people)
+        run.step(people.pairs, run.steps / config.steps)
     after = measure(run.network, pairs)
     assert after['shaded PSNR'] > before['render PSNR'] + 3
 
 
 def test_training_goes_on_where_it_stopped(people, tmp_path):
     torch.set_num_threads(1)
-    through = _Run(SMALL)
+    through = Run(SMALL)
     for _ in range(20):  # the critic has joined in
-        through.step(people)
+        through.step(people.pairs, through.steps / SMALL.steps)
     through.save(tmp_path / 'checkpoint')
-    again = _Run(TrainingConfig(**(vars(SMALL) | {'seed': 5})))
+    again = Run(TrainingConfig(**(vars(SMALL) | {'seed': 5})))
     again.resume(tmp_path / 'checkpoint')
     for _ in range(2):
-        assert through.step(people) == pytest.approx(again.step(people), rel=1e-4)
+        share = through.steps / SMALL.steps
+        assert through.step(people.pairs, share) == pytest.approx(
+            again.step(people.pairs, share), rel=1e-4)
     assert again.steps == 22
     for a, b in zip(through.averaged.parameters(), again.averaged.parameters(), strict=True):
         assert torch.allclose(a, b, atol=1e-5)

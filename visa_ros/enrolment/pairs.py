@@ -14,7 +14,7 @@ from visa_ros.rendering.driving import driven
 from visa_ros.rendering.renderer import AvatarRenderer, RenderingConfig
 from visa_ros.shading.guidance import guide
 from visa_ros.shading.network import GRID
-from visa_ros.types import Float32, GaussianAvatar, OperatorPose, UInt8
+from visa_ros.types import GaussianAvatar, OperatorPose, UInt8
 
 SEQUENCE = 8          # consecutive frames
 _REACH_PX, _SMOOTH = 8.0, 1 / 24  # of registration: most, and its smoothness, of the window

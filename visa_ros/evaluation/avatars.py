@@ -15,7 +15,6 @@ from rich.progress import track
 
 from visa_ros._optional import require
 from visa_ros.errors import AvatarError, InputError, PortraitError, ResourceError
-from visa_ros.rendering.driving import driven
 from visa_ros.evaluation.avatars_subjects import (
     BACKGROUND,
     BACKGROUND_HEX,
@@ -34,6 +33,7 @@ from visa_ros.reconstruction.avatar_cache import cached_avatar
 from visa_ros.reconstruction.matte import foreground, matte
 from visa_ros.reconstruction.portrait import find_person
 from visa_ros.reconstruction.reconstruct import ReconstructionConfig
+from visa_ros.rendering.driving import driven
 from visa_ros.rendering.renderer import AvatarRenderer, RenderingConfig
 from visa_ros.training.people.takes import NAMED_POSES
 from visa_ros.types import Consent, Float32, GaussianAvatar, OperatorPose, UInt8

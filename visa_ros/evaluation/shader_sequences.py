@@ -12,7 +12,6 @@ from visa_ros import samples
 from visa_ros.body.model import load_body_model
 from visa_ros.cache import write_arrays
 from visa_ros.capture.source import read_video
-from visa_ros.rendering.driving import driven
 from visa_ros.evaluation.avatars_subjects import (
     BACKGROUND,
     BACKGROUND_HEX,
@@ -25,6 +24,7 @@ from visa_ros.reconstruction.matte import matte
 from visa_ros.reconstruction.portrait import find_person
 from visa_ros.reconstruction.reconstruct import ReconstructionConfig, posed_body
 from visa_ros.reconstruction.zbuffer import project
+from visa_ros.rendering.driving import driven
 from visa_ros.rendering.renderer import AvatarRenderer, RenderingConfig
 from visa_ros.shading.network import GRID
 from visa_ros.training.people.background import draw_background

@@ -36,8 +36,8 @@ def driven(avatar: GaussianAvatar, betas: Float32, portrait: OperatorPose, targe
 
     """
     own = avatar.portrait_pose
-    turn = (camera_turns(target.joint_rotations) @ camera_turns(portrait.joint_rotations).swapaxes(1, 2)
-            @ camera_turns(own.joint_rotations))
+    then, before, shown = (camera_turns(pose.joint_rotations) for pose in (target, portrait, own))
+    turn = then @ before.swapaxes(1, 2) @ shown
     local = turn.copy()
     local[1:] = turn[list(JOINT_PARENTS[1:])].swapaxes(1, 2) @ turn[1:]
     moved = replace(

@@ -1,6 +1,7 @@
 """Endless streams of what the shader is shown, each with the network's own last pictures."""
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -135,15 +136,15 @@ class Streams:
         self._look = look
         self._streams: list[dict[str, Any] | None] = [None] * count
 
-    def next(self, people: People, rng: np.random.Generator) -> Batch:
+    def next(self, people: Mapping[str, Pairs], rng: np.random.Generator) -> Batch:
         """Return the next moment of each."""
         parts = []
         for number, stream in enumerate(self._streams):
-            if stream is None or stream['name'] not in people.pairs or rng.random() < _RESET:
+            if stream is None or stream['name'] not in people or rng.random() < _RESET:
                 stream = self._streams[number] = self._begun(people, rng)
             else:
                 stream['moment'] += 1
-            parts.append(self._seen(stream, people.pairs[stream['name']]))
+            parts.append(self._seen(stream, people[stream['name']]))
         return Batch(**{name: torch.from_numpy(np.stack([part[name] for part in parts]))
                         for name in parts[0]})
 
@@ -163,15 +164,15 @@ class Streams:
         self._streams = [stream and {name: _arrays(value) for name, value in stream.items()}
                          for stream in state]
 
-    def _begun(self, people: People, rng: np.random.Generator) -> dict[str, Any]:
-        name = sorted(people.pairs)[rng.integers(len(people.pairs))]
-        sequences, length, height, width, _ = people.pairs[name]['render'].shape
+    def _begun(self, people: Mapping[str, Pairs], rng: np.random.Generator) -> dict[str, Any]:
+        name = sorted(people)[rng.integers(len(people))]
+        sequences, length, height, width, _ = people[name]['render'].shape
         look = self._look
         mixing = np.eye(3) + look.mixing * rng.normal(0, 1, (3, 3))
         if rng.random() < look.permuted:
             mixing = mixing[rng.permutation(3)]
         sequence, moment = int(rng.integers(sequences)), int(rng.integers(2 * length))
-        first = people.pairs[name]['truth'][sequence, _place(moment, length), ..., 3]
+        first = people[name]['truth'][sequence, _place(moment, length), ..., 3]
         for _ in range(_TRIES):
             top, left = (FEATURE_STRIDE * int(rng.integers((side - self._crop_px)
                                                            // FEATURE_STRIDE + 1))

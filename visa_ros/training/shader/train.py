@@ -5,6 +5,7 @@ import ctypes
 import json
 import sys
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import asdict, dataclass
@@ -19,14 +20,20 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from visa_ros.shading.network import SIZES, ShaderNetwork, between, save_network, start
-from visa_ros.training.shader.streams import Batch, Pairs, People, Streams
+from visa_ros.training.shader.streams import (
+    STRANGERS,
+    Batch,
+    Look,
+    Pairs,
+    People,
+    Streams,
+)
 
 _BEHIND_WEIGHT = 0.5    # of a pixel without the person, beside one with
 _DETAIL_WEIGHT, _CHANGE_WEIGHT = 1.0, 0.3
 _ADVERSARIAL_WEIGHT, _MATCHING_WEIGHT = 0.02, 0.2
 _DETAIL_SCALES = (1, 2, 4)
 _SMALL = 0.01            # an error that counts by its square, of 2
-_EMA = 0.998
 _CHECK_S = 300.0
 _CLIP_NORM = 1.0
 _WARM_UP = 0.05          # of the steps, in which the learning rate rises
@@ -56,6 +63,8 @@ class TrainingConfig:
         Highest, of AdamW.
     adversarial_from : float
         Share of the steps after which a critic joins in.
+    averaging : float
+        Share of the mean weights that each step keeps.
     seed : int
         Of weights, order and augmentation.
 
@@ -67,6 +76,7 @@ class TrainingConfig:
     streams: int = 12
     learning_rate: float = 1e-3
     adversarial_from: float = 0.7
+    averaging: float = 0.998
     seed: int = 0
 
 
@@ -106,7 +116,7 @@ def train(pairs: Path, checks: Path, out: Path, config: TrainingConfig) -> None:
     """
     keep_memory()
     people, others = People(pairs), People(checks)
-    run = _Run(config)
+    run = Run(config)
     checkpoint = out.with_suffix('.checkpoint')
     if checkpoint.exists():
         run.resume(checkpoint)
@@ -128,7 +138,7 @@ def train(pairs: Path, checks: Path, out: Path, config: TrainingConfig) -> None:
     with Progress(*columns) as progress:
         task = progress.add_task('training', total=config.steps)
         while run.steps < config.steps:
-            loss = run.step(people)
+            loss = run.step(people.pairs, run.steps / config.steps)
             progress.update(task, completed=run.steps, description=f'loss {loss:.4f}')
             if time.monotonic() - kept_s > _CHECK_S:
                 people.look()
@@ -146,13 +156,35 @@ def keep_memory() -> None:
             libc.mallopt(option, _KEPT_BYTES)
 
 
-class _Run:
-    """The state of a training run."""
+class Run:
+    """
+    The state of a training run.
 
-    def __init__(self, config: TrainingConfig) -> None:
+    Parameters
+    ----------
+    config : TrainingConfig
+    look : Look, optional
+        How far streams stray from what was recorded.
+    start : ShaderNetwork, optional
+        What to go on from; its size counts.
+
+    Attributes
+    ----------
+    averaged : ShaderNetwork
+        What was learnt so far: the mean of the last weights.
+    steps : int
+        That were taken.
+
+    """
+
+    def __init__(self, config: TrainingConfig, look: Look = STRANGERS,
+                 start: ShaderNetwork | None = None) -> None:
         self._config = config
         torch.manual_seed(config.seed)
-        network, critic = ShaderNetwork(SIZES[config.size]), Critic()
+        network = ShaderNetwork(start.config if start else SIZES[config.size])
+        if start:
+            network.load_state_dict(start.state_dict())
+        critic = Critic()
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.averaged = deepcopy(self.network).requires_grad_(False)
         self.critic = critic.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -166,15 +198,24 @@ class _Run:
         self.critic.eval()
         self._pool = ThreadPoolExecutor(_THREADS, initializer=torch.set_num_threads,
                                         initargs=(1,))
-        self._streams = Streams(config.streams, config.crop_px)
+        self._streams = Streams(config.streams, config.crop_px, look)
         self._rng = np.random.default_rng(config.seed)
         self.steps, self.spent_s = 0, 0.0
         self.history: list[dict[str, float]] = []
 
-    def step(self, people: People) -> float:
-        """Learn from one picture of each stream; return the loss without the critic's part."""
+    def step(self, people: Mapping[str, Pairs], share: float) -> float:
+        """
+        Learn from one picture of each stream; return the loss without the critic's part.
+
+        Parameters
+        ----------
+        people : mapping of str to Pairs
+            The same each time; more may have come.
+        share : float
+            Of the run that is done, in [0, 1).
+
+        """
         begin_s = time.perf_counter()
-        share = self.steps / self._config.steps
         rate = self._config.learning_rate * min(1, share / _WARM_UP + 0.01) * (1.03 - share)
         for group in self._optimizer.param_groups:
             group['lr'] = rate * group['share']
@@ -197,7 +238,7 @@ class _Run:
             pictures[first::_THREADS] = part.picture
         self._streams.remember(pictures)
         with torch.no_grad():
-            keep = min(_EMA, (self.steps + 1) / (self.steps + 10))
+            keep = min(self._config.averaging, (self.steps + 1) / (self.steps + 10))
             for mean, value in zip(self.averaged.parameters(), self.network.parameters(),
                                    strict=True):
                 mean.lerp_(value, 1 - keep)
