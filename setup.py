@@ -50,6 +50,8 @@ class CMakeBuild(build):
             if not path.is_file() or {'__pycache__', 'egg-info'} & {
                     part.rpartition('.')[2] for part in relative.parts}:
                 continue
+            if relative.parts[0] == 'bin':  # pip makes the command itself
+                continue
             module_root = {'site-packages', 'dist-packages'} & set(relative.parts)
             if module_root:
                 start = relative.parts.index(module_root.pop()) + 1
@@ -88,6 +90,7 @@ setup(
     data_files=[('share/visa_ros', ['package.xml'])],
     python_requires='>=3.11',
     install_requires=requirements(),
+    entry_points={'console_scripts': ['visa = visa_ros.cli:main']},
     cmdclass={'build': CMakeBuild},
     distclass=BinaryDistribution,
 )

@@ -1,5 +1,6 @@
 """What all tests share: this machine only, an own ROS domain, one cache, one avatar."""
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,9 @@ os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
 os.environ['FASTRTPS_DEFAULT_PROFILES_FILE'] = str(_ROOT / 'config' / 'fastdds_profile.xml')
 # Samples and built avatars are kept between runs; git ignores the folder.
 os.environ.setdefault('VISA_CACHE_DIR', str(_ROOT / '.cache'))
+# Keys and trusted keys: none of the user's, and none of an earlier run.
+_TRUST = tempfile.TemporaryDirectory()
+os.environ['VISA_CONFIG_DIR'] = _TRUST.name
 
 
 @pytest.fixture(scope='session')

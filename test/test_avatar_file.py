@@ -74,9 +74,23 @@ def test_a_decoded_avatar_is_the_encoded_one(avatar, block):
 
 def test_encoding_is_deterministic_and_stable(avatar, block):
     assert avatar_file.encode(avatar) == block
-    assert avatar_file.avatar_id(block) == hashlib.sha256(block).hexdigest()
-    again = avatar_file.decode(avatar_file.encode(avatar_file.decode(block)))
-    np.testing.assert_allclose(again.quats, avatar_file.decode(block).quats, atol=1e-3)
+    assert avatar_file.encode(avatar_file.decode(block)) == block
+    assert avatar_file.avatar_id(avatar_file.decode(block)) == avatar_file.avatar_id(avatar)
+
+
+def test_the_name_of_an_avatar_does_not_change_between_releases(avatar):
+    """Signatures are over it.  The arrays are of this test's generator, the value of 0.2.0."""
+    assert avatar_file.avatar_id(avatar) == (
+        '70d80017cb1e61c567e004784ba6b109e2df3daba800ed989a5705ad9e4d723b')
+
+
+def test_a_file_of_release_0_1_still_loads_and_is_unsigned(avatar, block):
+    def forget(about):
+        for name in ('expires_at_ns', 'key', 'signature'):
+            about['consent'].pop(name, None)
+
+    assert b'signature' not in block
+    assert avatar_file.decode(repack(block, change_about=forget)).consent == avatar.consent
 
 
 def test_a_full_avatar_is_small(avatar):
@@ -145,7 +159,12 @@ def test_no_gaussians_unknown_fields_and_bad_headers_are_refused(block):
         avatar_file.decode(repack(block, lambda t: t.update(extra=np.zeros(1))))
     for change in (lambda a: a.pop('consent'), lambda a: a.update(camera=3),
                    lambda a: a['camera'].update(width=-5), lambda a: a.update(body_model=None),
-                   lambda a: a['consent'].update(granted_at_ns='yesterday')):
+                   lambda a: a['consent'].update(granted_at_ns='yesterday'),
+                   lambda a: a['consent'].update(granted_at_ns=-1),
+                   lambda a: a['consent'].update(expires_at_ns=2**63),
+                   lambda a: a['consent'].update(statement='x' * 5000),
+                   lambda a: a['consent'].update(signature=['00']),
+                   lambda a: a['pose'].update(stamp_ns=2**62)):
         with pytest.raises(AvatarError, match='header'):
             avatar_file.decode(repack(block, change_about=change))
 

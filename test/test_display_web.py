@@ -7,8 +7,9 @@ import socket
 import subprocess
 import threading
 import time
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from http.client import HTTPConnection
+from urllib.parse import urlsplit
 
 import cv2
 import numpy as np
@@ -19,7 +20,7 @@ from visa_ros import samples
 from visa_ros.display.mark import INTERRUPTED, TEXTS
 from visa_ros.display.sinks import DisplayConfig
 from visa_ros.display.web import HEADER, WebDisplay
-from visa_ros.errors import ResourceError
+from visa_ros.errors import InputError, ResourceError
 from visa_ros.types import Presence, ShadedFrame
 
 TIMEOUT_S = 30
@@ -46,7 +47,7 @@ def wait_until(condition):
 
 
 def port_of(display):
-    return int(display.url.rstrip('/').rpartition(':')[2])
+    return urlsplit(display.url).port
 
 
 def get(display, path, **headers):
@@ -259,6 +260,163 @@ def test_close_tells_the_pages_frees_the_port_and_ends_the_threads(portrait):
     socket.create_server(('127.0.0.1', port_of(display))).close()
 
 
+# --- who may see it from elsewhere
+
+TOKEN = 'a-token_of-24-characters'
+
+
+@pytest.fixture
+def exposed():
+    with closing(WebDisplay(DisplayConfig(host='0.0.0.0', port=0, token=TOKEN))) as web:
+        yield web
+
+
+def test_beyond_loopback_nothing_is_told_without_the_token(exposed):
+    for path in ('/', '/stream', '/healthz', '/nothing'):
+        for query in ('', '?token=', f'?token={TOKEN[:-1]}', f'?token={TOKEN}x', '?token=%ff'):
+            status, headers, _ = get(exposed, path + query)
+            assert status == 401
+            assert 'Set-Cookie' not in headers
+        assert get(exposed, path, Cookie='visa_token=wrong')[0] == 401
+    with pytest.raises(websocket.WebSocketBadStatusException, match='401'):
+        open_page(exposed)
+
+
+def test_the_token_opens_the_page_and_its_stream(exposed, portrait):
+    assert exposed.url.endswith(f'/?token={TOKEN}')
+    status, headers, _ = get(exposed, f'/?token={TOKEN}')
+    assert status == 200
+    cookie = headers['Set-Cookie']
+    assert 'HttpOnly' in cookie
+    assert 'SameSite=Strict' in cookie
+    address = f'ws://127.0.0.1:{port_of(exposed)}/stream'
+    page = websocket.create_connection(address, timeout=TIMEOUT_S, cookie=cookie.split(';')[0])
+    wait_until(lambda: exposed._waiting)
+    exposed.show(ShadedFrame(portrait, 7))
+    assert receive(page)[0] == 7
+    for origin in ('http://elsewhere.example', f'http://127.0.0.1:{port_of(exposed) + 1}'):
+        with pytest.raises(websocket.WebSocketBadStatusException, match='403'):
+            websocket.create_connection(address, cookie=cookie.split(';')[0], origin=origin)
+
+
+def test_a_token_is_made_where_none_is_set():
+    tokens = set()
+    for _ in range(2):
+        with closing(WebDisplay(DisplayConfig(host='0.0.0.0', port=0))) as web:
+            tokens.add(web.url.partition('?token=')[2])
+    assert len(tokens) == 2
+    assert min(map(len, tokens)) >= 22
+    for bad in ('short', 'x' * 15, 'a token with some spaces'):
+        with pytest.raises(InputError, match='token'):
+            DisplayConfig(token=bad)
+
+
+# --- hostile clients
+
+def frame_of(opcode, claimed, payload=b'', final=True, masked=True):
+    """Return a WebSocket frame that claims a length of 8 bytes."""
+    head = bytes([(0x80 if final else 0) | opcode, (0x80 if masked else 0) | 127])
+    return head + claimed.to_bytes(8) + (bytes(4) if masked else b'') + payload
+
+
+@pytest.mark.parametrize('data', [
+    frame_of(1, 2**62), frame_of(2, 2**31), frame_of(1, 300, b'x' * 300),
+    frame_of(1, 200, b'x' * 200, final=False) * 3, frame_of(1, 5, b'{"a":', masked=False),
+    frame_of(0, 3, b'abc'), frame_of(11, 1, b'x'), frame_of(9, 126, b'x' * 126),
+    frame_of(1, 2, b'\xff\xfe'), b'\xff' * 64],
+    ids=['huge', 'big', 'long', 'many parts', 'no mask', 'no begin', 'unknown', 'long ping',
+         'no utf-8', 'reserved bits'])
+def test_a_broken_or_endless_message_ends_its_page_only(display, portrait, data):
+    good, bad = open_page(display), open_page(display)
+    bad.sock.sendall(data)
+    wait_until(lambda: health(display)['clients'] == 1)
+    display.show(ShadedFrame(portrait, 1))
+    assert receive(good)[0] == 1
+
+
+def test_a_flood_of_pings_ends_its_page_only(display, portrait):
+    good, bad = open_page(display), open_page(display)
+    bad.sock.sendall(b'\x89\x80\0\0\0\0' * 20)
+    display.show(ShadedFrame(portrait, 1))
+    receive(good)
+    assert health(display)['clients'] == 2, 'some pings are none'
+    with suppress(OSError):
+        bad.sock.sendall(b'\x89\x80\0\0\0\0' * 100_000)
+    wait_until(lambda: health(display)['clients'] == 1)
+    acknowledge(good, 1)
+    wait_until(lambda: display._waiting)
+    display.show(ShadedFrame(portrait, 2))
+    assert receive(good)[0] == 2
+
+
+def test_a_page_that_reads_nothing_is_left(display):
+    """Pictures of a megabyte fill every buffer; then its heart has stopped."""
+    noise = np.random.default_rng(0).integers(0, 256, (2048, 2048, 3), np.uint8)
+    deaf = open_page(display, sockopt=[(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)])
+    display.show(ShadedFrame(noise, 1))
+    wait_until(lambda: health(display)['encoded'] == 1)
+    wait_until(lambda: health(display)['clients'] == 0)
+    assert deaf.connected, 'it has not left by itself'
+
+
+@pytest.mark.parametrize('request_', [
+    b'nonsense\r\n\r\n', b'GET / HTTP/9.9\r\n\r\n', b'\x16\x03\x01\x02\x00' + bytes(512),
+    b'GET /stream HTTP/1.1\r\nHost: localhost\r\n\r\n',
+    b'GET /stream HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n'
+    b'Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: short\r\n\r\n',
+    b'POST /stream HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9999999999\r\n\r\n',
+    b'GET / HTTP/1.1\r\nHost: localhost\r\nX: ' + b'y' * 100_000 + b'\r\n\r\n',
+    b'GET /../../etc/passwd HTTP/1.1\r\nHost: localhost\r\n\r\n',
+    b'CONNECT elsewhere.example:443 HTTP/1.1\r\nHost: localhost\r\n\r\n'],
+    ids=['nonsense', 'version', 'TLS', 'no upgrade', 'short key', 'POST', 'long header', 'path',
+         'proxy'])
+def test_a_bad_handshake_is_refused(display, request_):
+    with socket.create_connection(('127.0.0.1', port_of(display)), TIMEOUT_S) as client:
+        with suppress(OSError):
+            client.sendall(request_)
+        with suppress(ConnectionResetError):
+            answer = client.recv(4096)
+            assert not answer or answer.split()[1] in (b'400', b'403', b'404', b'405')
+    assert health(display)['clients'] == 0
+
+
+def test_connections_that_ask_for_nothing_are_few_and_closed(display):
+    page = open_page(display)
+    address = ('127.0.0.1', port_of(display))
+    silent = [socket.create_connection(address, TIMEOUT_S) for _ in range(100)]
+    for client in silent[::3]:
+        with suppress(OSError):
+            client.sendall(b'GET / HTTP/1.1\r\nHost: loc')  # and never the end
+    for client in silent:
+        with closing(client), suppress(ConnectionResetError):
+            assert client.recv(1) == b'', 'closed by the server'
+    assert health(display)['clients'] == 1
+    page.ping('still there?')
+    # The server asks the same, now and then.
+    answers = itertools.takewhile(lambda answer: answer != (
+        websocket.ABNF.OPCODE_PONG, b'still there?'), iter(
+            lambda: page.recv_data(control_frame=True), None))
+    assert {opcode for opcode, _ in answers} <= {websocket.ABNF.OPCODE_PING}
+
+
+def test_who_asks_too_often_must_wait(display):
+    with closing(HTTPConnection('127.0.0.1', port_of(display), timeout=TIMEOUT_S)) as connection:
+        def ask():
+            connection.request('GET', '/healthz')
+            answer = connection.getresponse()
+            answer.read()
+            return answer.status
+
+        statuses = [ask() for _ in range(1000)]
+    assert statuses[:100] == [200] * 100
+    assert 429 in statuses
+    wait_until(lambda: get(display, '/healthz')[0] == 200)
+
+
+def test_no_other_site_may_frame_the_page(display):
+    assert "frame-ancestors 'none'" in get(display, '/')[1]['Content-Security-Policy']
+
+
 # --- the page in a browser
 
 
@@ -450,3 +608,9 @@ def test_figures_are_shown_when_asked_for(display, browser, portrait):
     with showing(display, portrait):
         browser.wait_for(r"/^[1-9]\d* fps, \d+ ms$/.test(element('stats').innerText)")
     assert 0 <= health(display)['draw_latency_ms'] < 1e3 * TIMEOUT_S
+
+
+def test_the_token_in_the_address_is_enough_for_a_browser(exposed, browser, portrait):
+    browser.open(exposed.url.replace('0.0.0.0', '127.0.0.1'))
+    with showing(exposed, portrait):
+        browser.wait_for_state('live')

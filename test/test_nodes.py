@@ -15,8 +15,11 @@ from visualization_msgs.msg import MarkerArray
 
 from visa_ros.action import Reconstruct
 from visa_ros.msg import FrameTiming, GaussianAvatar, OperatorPose
-from visa_ros.nodes._conversions import image_from_msg, pose_from_msg, stamp_from_msg
+from visa_ros.nodes._conversions import avatar_to_msg, image_from_msg, pose_from_msg, stamp_from_msg
 from visa_ros.nodes._qos import LATCHED, STREAM_IN, STREAM_OUT
+from visa_ros.trust.consent import signed
+from visa_ros.trust.keys import load_or_make_key
+from visa_ros.trust.store import TrustConfig, TrustStore
 from visa_ros.types import Presence
 
 _WEB_PORT = 18081
@@ -172,6 +175,20 @@ class TestBadInput:
         assert int(_health(watcher, 'avatar_renderer')['gaussians']) > 10_000
         assert alive(processes['avatar_renderer'])
 
+    def test_unsigned_avatar_leaves_the_shown_one(self, graph, astronaut):
+        watcher, processes = graph
+        watcher.wait(lambda: int(_health(watcher, 'avatar_renderer').get('gaussians', 0)),
+                     'the avatar in the renderer')
+        before = int(_health(watcher, 'avatar_renderer')['refused_avatars'])
+        publisher = watcher.node.create_publisher(GaussianAvatar, 'avatar', LATCHED)
+        watcher.publish_until(
+            publisher, avatar_to_msg(astronaut[0], 0),
+            lambda: int(_health(watcher, 'avatar_renderer')['refused_avatars']) > before,
+            'a refused avatar')
+        watcher.node.destroy_publisher(publisher)
+        assert int(_health(watcher, 'avatar_renderer')['gaussians']) > 10_000
+        assert alive(processes['avatar_renderer'])
+
     def test_portrait_without_a_face_aborts_the_action_with_a_reason(self, graph):
         watcher, processes = graph
         client = ActionClient(watcher.node, Reconstruct, 'reconstruct')
@@ -185,6 +202,31 @@ class TestBadInput:
         assert not result.success
         assert 'image' in result.message
         assert alive(processes['avatar_reconstruction'])
+
+
+def test_a_revoked_avatar_leaves_the_screen(ros_domain, astronaut, tmp_path):
+    """The robot meets its first operator, and is told while it shows her."""
+    trust = TrustStore(TrustConfig(folder=str(tmp_path / 'robot')))
+    avatar = signed(astronaut[0], load_or_make_key(tmp_path / 'laptop'))
+    watcher = Watcher('operator')
+    try:
+        watcher.subscribe(DiagnosticArray, '/diagnostics', 10)
+        pictures = watcher.subscribe(Image, '/robot/shaded/image', STREAM_IN)
+        publisher = watcher.node.create_publisher(GaussianAvatar, '/robot/avatar', LATCHED)
+        publisher.publish(avatar_to_msg(avatar, 0))
+        with node_process('avatar_renderer', f'trust.folder:={trust.folder}',
+                          namespace='/robot'):
+            watcher.wait(lambda: pictures, 'a picture')
+            assert trust.trusted() == {avatar.consent.key: {'operator'}}
+            assert image_from_msg(pictures[-1]).rgb.std() > 20, 'a person'
+            trust.revoke(avatar.consent.key, 'stolen')
+            watcher.wait(lambda: 'no more' in _health(watcher, 'robot/avatar_renderer')
+                         .get('message', ''), 'the withdrawal')
+            del pictures[:]
+            watcher.wait(lambda: len(pictures) > 1, 'pictures after it')
+            assert image_from_msg(pictures[-1]).rgb.std(axis=(0, 1)).max() == 0, 'nobody'
+    finally:
+        watcher.close()
 
 
 def test_without_a_camera_the_screen_says_so(graph):

@@ -8,7 +8,8 @@ The package's exceptions, by who can mend the cause.
     |  |- ImageError           an image or video frame
     |  |- PortraitError        a portrait that no avatar can be made of
     |  |- PoseError            an OperatorPose
-    |  `- AvatarError          an avatar file, or an avatar of another body model
+    |  |- AvatarError          an avatar file, or an avatar of another body model
+    |  `- ConsentError         an avatar that nobody may show: unsigned, expired, revoked, unknown
     |- ResourceError           the machine refuses: camera, port, disk, model file
     `- MissingDependencyError  an optional package is not installed
 
@@ -38,6 +39,10 @@ class PoseError(InputError):
 
 class AvatarError(InputError):
     """An avatar file is damaged, or the avatar belongs to another body model."""
+
+
+class ConsentError(InputError):
+    """An avatar must not be shown: its consent is not signed, not known, expired or revoked."""
 
 
 class ResourceError(VisaError, OSError):

@@ -4,12 +4,22 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from visa_ros.body.model import load_body_model
 from visa_ros.errors import PoseError
+from visa_ros.reconstruction.avatar_file import avatar_id
 from visa_ros.rendering.playback import PlaybackConfig, PosePlayback
 from visa_ros.rendering.renderer import AvatarRenderer, RenderingConfig
 from visa_ros.shading.config import ShadingConfig
-from visa_ros.types import CoarseFrame, Float32, GaussianAvatar, OperatorPose, ShadedFrame
+from visa_ros.types import (
+    CoarseFrame,
+    Float32,
+    GaussianAvatar,
+    OperatorPose,
+    Presence,
+    ShadedFrame,
+)
 
 if TYPE_CHECKING:
     from visa_ros.shading.stream import ShaderStream
@@ -28,8 +38,12 @@ class AvatarStage:
 
     Attributes
     ----------
+    avatar_id : str
+        Its name.
     shader : ShaderStream or None
         What shades.
+    withdrawn : bool
+        Whether the avatar must not be shown any more.
 
     """
 
@@ -37,14 +51,17 @@ class AvatarStage:
                  playback: PlaybackConfig | None = None,
                  shading: ShadingConfig | None = None) -> None:
         self.avatar = avatar
+        self.avatar_id = avatar_id(avatar)
+        self.withdrawn = False
         self.shader: ShaderStream | None = None
+        rendering = rendering or RenderingConfig()
         if shading and shading.file:
             from visa_ros.shading.stream import ShaderStream  # torch takes seconds to import
 
-            rendering = rendering or RenderingConfig()
             self.shader = ShaderStream(rendering.width, rendering.height, shading)
         self._renderer = AvatarRenderer(avatar, rendering, features=self.shader is not None)
         self._playback = PosePlayback(avatar, load_body_model(avatar.body_model), playback)
+        self._nobody = _nobody(rendering)
         # warm before the first frame
         self.shade(self._renderer.render(avatar.portrait_pose))
 
@@ -64,14 +81,20 @@ class AvatarStage:
                             f'the likeness of {owner!r}; set capture.operator_id')
         self._playback.put(pose, time.monotonic())
 
+    def withdraw(self) -> None:
+        """Show the avatar no more: from now on frames are empty."""
+        self.withdrawn = True
+
     def frame(self) -> CoarseFrame:
         """Draw the avatar as it is now; the frame's buffers are reused."""
+        if self.withdrawn:
+            return self._nobody
         pose, presence = self._playback.at(time.monotonic())
         return self._renderer.render(pose, presence)
 
     def shade(self, frame: CoarseFrame) -> ShadedFrame:
         """Return what goes on the screen: the frame shaded, or as it is."""
-        if self.shader:
+        if self.shader and not self.withdrawn:
             return self.shader.shade(frame)
         return ShadedFrame(frame.rgb, frame.stamp_ns, frame.presence)
 
@@ -84,9 +107,20 @@ class AvatarStage:
 
     def points(self) -> tuple[Float32, Float32]:
         """Return the last frame's Gaussian centres (N, 3) in metres and their colours (N, 3)."""
+        if self.withdrawn:
+            return self._renderer.means[:0], self.avatar.colors[:0]
         return self._renderer.means, self.avatar.colors
 
     @property
     def frame_id(self) -> str:
         """The frame that pictures and points are in: the portrait's camera."""
         return self.avatar.portrait_pose.frame_id
+
+
+def _nobody(rendering: RenderingConfig) -> CoarseFrame:
+    """Return the picture of the background alone."""
+    size = (rendering.height, rendering.width)
+    rgb = np.empty((*size, 3), np.uint8)
+    rgb[:] = np.rint(255 * rendering.background_rgb)
+    empty = np.zeros(size, np.float32)
+    return CoarseFrame(rgb, empty, empty, 0, Presence.LINK_LOST)

@@ -153,7 +153,7 @@ class Camera:
 @dataclass(frozen=True)
 class Consent:
     """
-    Who agreed that this avatar exists, and when.
+    Who agreed that this avatar exists, when, and until when; signed by ``trust.consent.signed``.
 
     Attributes
     ----------
@@ -165,6 +165,12 @@ class Consent:
         Nanoseconds since the epoch.
     statement : str
         What was agreed.
+    expires_at_ns : int
+        From when on it holds no more, nanoseconds since the epoch; 0: it does not expire.
+    key : str
+        The Ed25519 public key that signed it, 64 hexadecimal digits; empty: unsigned.
+    signature : str
+        Over this record and the avatar's content, 128 hexadecimal digits; empty: unsigned.
 
     """
 
@@ -172,6 +178,9 @@ class Consent:
     granted_by: str
     granted_at_ns: int
     statement: str
+    expires_at_ns: int = 0
+    key: str = ''
+    signature: str = ''
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,7 +201,7 @@ class GaussianAvatar:
     means : (N, 3) float32
         Body frame, rest pose of the body model with these betas and a neutral face; metres.
     quats : (N, 4) float32
-        wxyz, unit length.
+        wxyz, unit length within 1 %.
     scales : (N, 3) float32
         Standard deviations, metres.
     opacities : (N,) float32

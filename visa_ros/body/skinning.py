@@ -54,7 +54,8 @@ class AvatarSkinning:
         self._model = model
         _, self._rest_joints = model.shaped(avatar.betas)
         self._means = np.ascontiguousarray(avatar.means, np.float32)
-        self._quats = np.ascontiguousarray(avatar.quats, np.float32)
+        norms = np.linalg.norm(avatar.quats, axis=1, keepdims=True)  # rounded by the file
+        self._quats = np.ascontiguousarray(avatar.quats / norms, np.float32)
         self._corners = np.ascontiguousarray(model.faces[triangles], np.int32)
         self._barycentrics = np.ascontiguousarray(avatar.barycentrics, np.float32)
         self._joints, self._weights = _gaussian_skin(model, self._corners, self._barycentrics)

@@ -10,6 +10,7 @@ import asyncio
 import json
 import logging
 import math
+import secrets
 import struct
 import time
 from collections import deque
@@ -23,7 +24,7 @@ from threading import Event, Thread
 from typing import Final
 
 import cv2
-from aiohttp import WSCloseCode, WSMessage, web
+from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 
 from visa_ros.display.frame_queue import FrameQueue
 from visa_ros.display.sinks import DisplayConfig
@@ -42,10 +43,19 @@ HEADER: Final = struct.Struct('<QIB3x')
 _MAX_MESSAGE_BYTES = 256
 _HEARTBEAT_S = 5.0
 _CLOSE_TIMEOUT_S = 0.5
+# Who connects has so long to ask for something; an idle connection is kept for so long.
+_REQUEST_S = 5.0
+_IDLE_S = 10.0
+_MAX_CONNECTIONS = 64  # of all machines together, and of which asked for something or not
+# Requests of one machine, and messages of one page: so many at once, so many a second.
+_REQUESTS = (200, 100.0)
+_MESSAGES = (240, 120.0)
+_COOKIE = 'visa_token'
 _WINDOW = 64  # frames that rates and latencies are taken over
 _PAGE_HEADERS = {
     'Content-Security-Policy': "default-src 'none'; script-src 'unsafe-inline'; style-src "
-                               "'unsafe-inline'; img-src data:; connect-src 'self'",
+                               "'unsafe-inline'; img-src data:; connect-src 'self'; "
+                               "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     'X-Content-Type-Options': 'nosniff',
     'Referrer-Policy': 'no-referrer',
     'Cache-Control': 'no-store',
@@ -84,12 +94,17 @@ class WebDisplay:
         self._pages: set[web.WebSocketResponse] = set()
         self._waiting: list[asyncio.Future[_Packet]] = []
         self._draw_latencies_ms: deque[float] = deque(maxlen=_WINDOW)
+        self._silent: dict[web.RequestHandler, asyncio.TimerHandle] = {}
+        self._rates: dict[str, RateLimit] = {}
 
+        # This machine's own pages need none.
+        self._token = '' if _is_loopback(config.host) else (
+            config.token or secrets.token_urlsafe(16))
         self._loop = asyncio.new_event_loop()
         self._server = Thread(target=self._loop.run_forever, name='web_display', daemon=True)
         self._server.start()
         try:
-            self._runner, self.url = asyncio.run_coroutine_threadsafe(
+            self._runner, self._listener, self.url = asyncio.run_coroutine_threadsafe(
                 self._open(), self._loop).result()
         except OSError as error:
             self._stop_server()
@@ -115,7 +130,7 @@ class WebDisplay:
         self._frames.close()
         self._wanted.set()
         self._encoder.join()
-        asyncio.run_coroutine_threadsafe(self._runner.cleanup(), self._loop).result()
+        asyncio.run_coroutine_threadsafe(self._shut(), self._loop).result()
         self._stop_server()
 
     # --- encoding, in a thread
@@ -137,20 +152,42 @@ class WebDisplay:
 
     # --- serving, in the event loop's thread
 
-    async def _open(self) -> tuple[web.AppRunner, str]:
-        app = web.Application(middlewares=[self._refuse_foreign_names])
+    async def _open(self) -> tuple[web.AppRunner, asyncio.Server, str]:
+        app = web.Application(middlewares=[self._guard])
         app.add_routes([web.get('/', self._page), web.get('/stream', self._stream),
                         web.get('/healthz', self._health)])
         app.on_shutdown.append(self._close_pages)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=_CLOSE_TIMEOUT_S)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=_CLOSE_TIMEOUT_S,
+                               keepalive_timeout=_IDLE_S, lingering_time=0)
         await runner.setup()
         try:
-            await web.TCPSite(runner, self._config.host, self._config.port).start()
+            listener = await self._loop.create_server(
+                lambda: self._connection(runner), self._config.host, self._config.port)
         except OSError:
             await runner.cleanup()
             raise
-        host, port = runner.addresses[0][:2]
-        return runner, f'http://{f"[{host}]" if ":" in host else host}:{port}/'
+        host, port = listener.sockets[0].getsockname()[:2]
+        query = f'?token={self._token}' if self._token else ''
+        return runner, listener, f'http://{f"[{host}]" if ":" in host else host}:{port}/{query}'
+
+    async def _shut(self) -> None:
+        self._listener.close()
+        await self._runner.cleanup()
+
+    def _connection(self, runner: web.AppRunner) -> asyncio.BaseProtocol:
+        """Serve a new connection, unless there are too many; close it if it stays silent."""
+        server = runner.server
+        assert server is not None
+        if len(server.connections) >= _MAX_CONNECTIONS:
+            return _Refusal()
+        handler = server()
+
+        def close() -> None:
+            del self._silent[handler]
+            handler.force_close()
+
+        self._silent[handler] = self._loop.call_later(_REQUEST_S, close)
+        return handler
 
     def _stop_server(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -158,13 +195,35 @@ class WebDisplay:
         self._loop.close()
 
     @web.middleware
-    async def _refuse_foreign_names(self, request: web.Request,
-                                    handler: _Handler) -> web.StreamResponse:
-        """On loopback, refuse a foreign host name: a site that rebinds its name to 127.0.0.1."""
-        if _is_loopback(self._config.host) and not _is_loopback(request.url.host or ''):
-            raise web.HTTPForbidden(text='the display is served to this machine only; set '
-                                         'display.host to serve it to others\n')
-        return await handler(request)
+    async def _guard(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
+        """Let only those in who may see the picture, and not too often."""
+        timer = self._silent.pop(request.protocol, None)
+        if timer:
+            timer.cancel()
+        if not self._rate(request.remote or '').allows():
+            refusal = web.HTTPTooManyRequests(text='too many requests; wait a second\n')
+            refusal.force_close()
+            raise refusal
+        if not self._token:
+            # A site may rebind its name to 127.0.0.1.
+            if not _is_loopback(request.url.host or ''):
+                raise web.HTTPForbidden(text='the display is served to this machine only; set '
+                                             'display.host to serve it to others\n')
+            return await handler(request)
+        given = request.query.get('token') or request.cookies.get(_COOKIE, '')
+        if not secrets.compare_digest(given.encode(errors='replace'), self._token.encode()):
+            raise web.HTTPUnauthorized(text='open the address with ?token=... as the log of the '
+                                            'display shows it\n')
+        response = await handler(request)
+        if 'token' in request.query and not response.prepared:
+            # For the stream that the page opens.
+            response.set_cookie(_COOKIE, self._token, httponly=True, samesite='Strict')
+        return response
+
+    def _rate(self, address: str) -> RateLimit:
+        if len(self._rates) >= _MAX_CONNECTIONS and address not in self._rates:
+            self._rates = {key: rate for key, rate in self._rates.items() if not rate.rested()}
+        return self._rates.setdefault(address, RateLimit(*_REQUESTS))
 
     async def _page(self, request: web.Request) -> web.StreamResponse:
         return web.FileResponse(PAGE, headers=_PAGE_HEADERS)
@@ -190,8 +249,10 @@ class WebDisplay:
             raise web.HTTPServiceUnavailable(
                 text=f'{len(self._pages)} pages are open already; close one, or raise '
                      'display.max_clients\n')
+        # Pings and pongs come here too, and count.
         socket = web.WebSocketResponse(heartbeat=_HEARTBEAT_S, timeout=_CLOSE_TIMEOUT_S,
-                                       compress=False, max_msg_size=_MAX_MESSAGE_BYTES)
+                                       compress=False, max_msg_size=_MAX_MESSAGE_BYTES,
+                                       autoping=False)
         if not self._pages:
             self._frames.clear()
         self._pages.add(socket)
@@ -200,8 +261,14 @@ class WebDisplay:
         try:
             await socket.prepare(request)
             feeding = asyncio.create_task(self._feed(page))
+            rate = RateLimit(*_MESSAGES)
             async for message in socket:
-                if not self._acknowledge(page, message):
+                if not rate.allows():
+                    await socket.close(code=WSCloseCode.POLICY_VIOLATION,
+                                       message=b'too many messages')
+                elif message.type is WSMsgType.PING:
+                    await socket.pong(message.data)
+                elif message.type is not WSMsgType.PONG and not self._acknowledge(page, message):
                     await socket.close(code=WSCloseCode.POLICY_VIOLATION,
                                        message=b'not an acknowledgement of the last frame')
         finally:
@@ -247,6 +314,49 @@ class WebDisplay:
     async def _close_pages(self, app: web.Application) -> None:
         await asyncio.gather(*(socket.close(code=WSCloseCode.GOING_AWAY)
                                for socket in self._pages))
+
+
+class RateLimit:
+    """
+    A token bucket.
+
+    Parameters
+    ----------
+    burst : int
+        How often something may happen at once,
+    per_s : float
+        and how often a second in the long run.
+
+    """
+
+    def __init__(self, burst: int, per_s: float) -> None:
+        self._burst, self._per_s = burst, per_s
+        self._left, self._at_s = float(burst), time.monotonic()
+
+    def allows(self) -> bool:
+        """Return whether it may happen now; if so, it has."""
+        self._fill()
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
+
+    def rested(self) -> bool:
+        """Return whether nothing has happened for long."""
+        self._fill()
+        return self._left == self._burst
+
+    def _fill(self) -> None:
+        now_s = time.monotonic()
+        self._left = min(self._burst, self._left + (now_s - self._at_s) * self._per_s)
+        self._at_s = now_s
+
+
+class _Refusal(asyncio.Protocol):
+    """A connection that is closed at once."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport.close()
 
 
 @dataclass(frozen=True)

@@ -108,11 +108,10 @@ def pose_from_msg(msg: OperatorPoseMsg) -> OperatorPose:
 
 def avatar_to_msg(avatar: GaussianAvatar, stamp_ns: int) -> GaussianAvatarMsg:
     """Return the avatar as a message."""
-    data = avatar_file.encode(avatar)
     return GaussianAvatarMsg(
         header=header(stamp_ns, avatar.portrait_pose.frame_id),
-        avatar_id=avatar_file.avatar_id(data), body_model=avatar.body_model,
-        operator_id=avatar.consent.operator_id, data=array('B', data))
+        avatar_id=avatar_file.avatar_id(avatar), body_model=avatar.body_model,
+        operator_id=avatar.consent.operator_id, data=array('B', avatar_file.encode(avatar)))
 
 
 def avatar_from_msg(msg: GaussianAvatarMsg) -> GaussianAvatar:
@@ -122,14 +121,15 @@ def avatar_from_msg(msg: GaussianAvatarMsg) -> GaussianAvatar:
     Raises
     ------
     AvatarError
-        The block is damaged, or is not the one that ``avatar_id`` names.
+        The block is damaged, or is not the one that the message names.
 
     """
-    data = bytes(msg.data)
-    if avatar_file.avatar_id(data) != msg.avatar_id:
-        raise AvatarError(f'the avatar block received is not the one named {msg.avatar_id[:12]}: '
-                          'its SHA-256 differs; publish it again')
-    return avatar_file.decode(data)
+    avatar = avatar_file.decode(bytes(msg.data))
+    if (avatar_file.avatar_id(avatar), avatar.consent.operator_id) != (
+            msg.avatar_id, msg.operator_id):
+        raise AvatarError(f'the avatar received is not {msg.avatar_id[:12]!r} of '
+                          f'{msg.operator_id[:60]!r}, as its message says; publish it again')
+    return avatar
 
 
 def points_to_msg(points: Float32, colors: Float32, stamp_ns: int, frame_id: str) -> PointCloud2:

@@ -22,6 +22,7 @@ from visa_ros.reconstruction.reconstruct import ReconstructionConfig
 from visa_ros.rendering.playback import PlaybackConfig
 from visa_ros.rendering.renderer import RenderingConfig
 from visa_ros.shading.config import ShadingConfig
+from visa_ros.trust.store import TrustConfig
 
 # Prefix: its settings, and the nodes that have them (telepresence has all).
 STAGES: dict[str, tuple[type[Config], tuple[str, ...]]] = {
@@ -35,6 +36,7 @@ STAGES: dict[str, tuple[type[Config], tuple[str, ...]]] = {
     'rendering': (RenderingConfig, ('avatar_renderer',)),
     'shading': (ShadingConfig, ('avatar_renderer',)),
     'transport': (TransportConfig, ('pose_capture', 'avatar_display')),
+    'trust': (TrustConfig, ('avatar_reconstruction', 'avatar_renderer')),
 }
 
 

@@ -14,7 +14,7 @@ from rclpy.task import Future
 
 from visa_ros.action import Reconstruct
 from visa_ros.config import Config, param
-from visa_ros.errors import VisaError
+from visa_ros.errors import ResourceError, VisaError
 from visa_ros.msg import GaussianAvatar as GaussianAvatarMsg
 from visa_ros.nodes._conversions import avatar_to_msg
 from visa_ros.nodes._diagnostics import Diagnostics, Health
@@ -28,6 +28,9 @@ from visa_ros.reconstruction.reconstruct import (
     ReconstructionConfig,
     ReconstructionSummary,
 )
+from visa_ros.trust.consent import expiry, signed
+from visa_ros.trust.keys import load_or_make_key
+from visa_ros.trust.store import TrustConfig, TrustStore
 from visa_ros.types import Consent, GaussianAvatar
 
 
@@ -41,6 +44,9 @@ class AvatarConfig(Config):
     operator_id: str = param('operator', 'Whose likeness it is; only this operator moves it')
     consent_granted_by: str = param(
         'operator', 'Who agreed that this avatar exists; kept in its consent record')
+    consent_days: float = param(
+        90.0, 'How long the consent holds, days; each start of the node renews it; 0: for ever',
+        low=0, high=36500)
 
 
 class AvatarReconstructionNode(StageNode):
@@ -63,6 +69,8 @@ class AvatarReconstructionNode(StageNode):
         self._on_progress = on_progress
         self._config = declare(self, 'reconstruction', ReconstructionConfig)
         start = declare(self, 'avatar', AvatarConfig)
+        self._consent_days = start.consent_days
+        self._trust = TrustStore(declare(self, 'trust', TrustConfig))
         self._publisher = self.create_publisher(GaussianAvatarMsg, 'avatar', LATCHED)
         self._state = Health('no avatar built yet')
         self._busy = False
@@ -139,10 +147,24 @@ class AvatarReconstructionNode(StageNode):
                      ) -> tuple[GaussianAvatar, ReconstructionSummary]:
         portrait = read_portrait(bytes(goal.portrait) or goal.portrait_path)
         granted_by = goal.consent_granted_by or goal.operator_id
+        now_ns = time.time_ns()
         consent = Consent(
-            operator_id=goal.operator_id, granted_by=granted_by, granted_at_ns=time.time_ns(),
-            statement=f'{granted_by} agrees to an avatar of this portrait for telepresence')
-        return cached_avatar(portrait, consent, self._config, progress)
+            operator_id=goal.operator_id, granted_by=granted_by, granted_at_ns=now_ns,
+            statement=f'{granted_by} agrees to an avatar of this portrait for telepresence',
+            expires_at_ns=expiry(now_ns, self._consent_days))
+        avatar, summary = cached_avatar(portrait, consent, self._config, progress)
+        return self._signed(avatar), summary
+
+    def _signed(self, avatar: GaussianAvatar) -> GaussianAvatar:
+        """Sign with this account's key, and refuse what is revoked here."""
+        try:
+            avatar = signed(avatar, load_or_make_key(self._trust.folder))
+        except ResourceError as error:
+            self.get_logger().warning(
+                f'the avatar is not signed, robots will not show it: {error}')
+            return avatar
+        self._trust.check(avatar)
+        return avatar
 
     def _publish(self, avatar: GaussianAvatar, summary: ReconstructionSummary
                  ) -> Reconstruct.Result:

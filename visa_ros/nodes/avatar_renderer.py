@@ -12,12 +12,14 @@ from visa_ros.nodes._outputs import FrameOutputs
 from visa_ros.nodes._params import declare
 from visa_ros.nodes._qos import LATCHED, STREAM_IN
 from visa_ros.nodes._run import StageNode, run
+from visa_ros.nodes._trust import watch_consent
 from visa_ros.pacing import PacingConfig
 from visa_ros.rendering.playback import PlaybackConfig
 from visa_ros.rendering.renderer import RenderingConfig
 from visa_ros.shading.config import ShadingConfig
 from visa_ros.stage import AvatarStage
 from visa_ros.timing import StageTimes
+from visa_ros.trust.store import TrustConfig, TrustStore
 from visa_ros.types import Presence
 from visa_ros.worker import Worker
 
@@ -36,6 +38,7 @@ class AvatarRendererNode(StageNode):
         self._playback = declare(self, 'playback', PlaybackConfig)
         self._shading = declare(self, 'shading', ShadingConfig)
         pacing = declare(self, 'pacing', PacingConfig)
+        self._trust = TrustStore(declare(self, 'trust', TrustConfig))
         self._outputs = FrameOutputs(self)
         self._stage: AvatarStage | None = None
         self._presence = Presence.LINK_LOST
@@ -44,6 +47,7 @@ class AvatarRendererNode(StageNode):
             'avatar_renderer', self._draw, idle_s=1 / pacing.idle_fps)
         self.create_subscription(OperatorPoseMsg, 'operator_pose', self._worker.put, STREAM_IN)
         self.create_subscription(GaussianAvatarMsg, 'avatar', self._loader.put, LATCHED)
+        watch_consent(self, self._trust, lambda: self._stage)
         Diagnostics(self, self._health)
 
     def close(self) -> None:
@@ -52,8 +56,9 @@ class AvatarRendererNode(StageNode):
         self._loader.close()
 
     def _load(self, msg: GaussianAvatarMsg) -> None:
-        self._stage = AvatarStage(
-            avatar_from_msg(msg), self._rendering, self._playback, self._shading)
+        avatar = avatar_from_msg(msg)
+        self._trust.check(avatar, msg.avatar_id)
+        self._stage = AvatarStage(avatar, self._rendering, self._playback, self._shading)
         self.get_logger().info(f'showing avatar {msg.avatar_id[:12]} of {msg.operator_id}')
 
     def _draw(self, msg: OperatorPoseMsg | None) -> None:
@@ -77,7 +82,8 @@ class AvatarRendererNode(StageNode):
     def _health(self) -> Health:
         stage = self._stage
         return Health(
-            'waiting for an avatar' if stage is None else '',
+            ('waiting for an avatar' if stage is None
+             else 'the avatar may be shown no more' if stage.withdrawn else ''),
             warn=self._worker.refused + self._loader.refused > 0,
             values={'presence': self._presence.name, 'dropped': self._worker.dropped,
                     'refused_poses': self._worker.refused,

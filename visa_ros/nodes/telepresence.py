@@ -18,6 +18,7 @@ from visa_ros.nodes._diagnostics import Diagnostics, Health
 from visa_ros.nodes._outputs import FrameOutputs, PoseOutputs
 from visa_ros.nodes._params import declare
 from visa_ros.nodes._run import StageNode, run
+from visa_ros.nodes._trust import watch_consent
 from visa_ros.nodes.avatar_reconstruction import AvatarReconstructionNode
 from visa_ros.pacing import PacingConfig
 from visa_ros.pipeline import Pipeline
@@ -27,6 +28,7 @@ from visa_ros.shading.config import ShadingConfig
 from visa_ros.stage import AvatarStage
 from visa_ros.tables import table
 from visa_ros.timing import StageTimes
+from visa_ros.trust.store import TrustConfig, TrustStore
 from visa_ros.types import CoarseFrame, GaussianAvatar, Presence, ShadedFrame
 from visa_ros.worker import Worker
 
@@ -63,6 +65,8 @@ class TelepresenceNode(StageNode):
         else:
             self._source = VideoSource(
                 self._camera, self.pipeline.put, on_end=lambda: rclpy.try_shutdown())
+        watch_consent(self, TrustStore(declare(self, 'trust', TrustConfig)),
+                      lambda: self._stage)
         Diagnostics(self, self._health)
 
     def show(self, avatar: GaussianAvatar) -> None:

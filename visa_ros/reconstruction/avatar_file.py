@@ -4,12 +4,14 @@ The avatar as one block of bytes (a ``.visa`` file, the body of the GaussianAvat
 Layout: ``b'VISA'``, version (uint16), reserved (uint16), SHA-256 of the payload, payload; little
 endian.  The payload is a safetensors file: raw arrays and a JSON header, nothing that runs when it
 is read.  Attributes are float16 where that is far below what can be seen (65k Gaussians: 3 MB).
+Encoding what was decoded gives the same values, so that a consent record can be signed over them.
 """
 from __future__ import annotations
 
 import hashlib
 import json
 import struct
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,8 +30,13 @@ T = TypeVar('T')
 VERSION = 1
 MAX_BYTES = 64 * 2**20
 MAX_GAUSSIANS = 1_000_000
+MAX_TEXT = 4096  # characters of any text inside
 _MAGIC = b'VISA'
 _HEADER = struct.Struct('<4sHH32s')
+_OPTIONAL = ('expires_at_ns', 'key', 'signature')  # of the consent record, left out when empty
+_MAX_SIDE = 16384  # pixels
+_ROS_END_NS = (2**31 - 1) * 10**9  # what a ROS time holds
+_INT64 = 2**63 - 1
 
 # Tensor -> (dtype, shape); N Gaussians, B shape coefficients, F features.  The first barycentric
 # is left out: it is one minus the others, so that skin weights sum to one whatever is rounded.
@@ -61,7 +68,41 @@ def encode(avatar: GaussianAvatar) -> bytes:
         The avatar breaks a rule that ``decode`` checks.
 
     """
-    pose, camera, consent = avatar.portrait_pose, avatar.camera, avatar.consent
+    tensors, about = _content(avatar)
+    consent = {name: value for name, value in asdict(avatar.consent).items()
+               if value or name not in _OPTIONAL}
+    payload = save_tensors(tensors, {'avatar': _json(about | {'consent': consent})})
+    return _HEADER.pack(_MAGIC, VERSION, 0, hashlib.sha256(payload).digest()) + payload
+
+
+def avatar_id(avatar: GaussianAvatar) -> str:
+    """
+    Return the avatar's name: the SHA-256 of its content, hexadecimal.
+
+    The content is everything that the file holds but the consent record, which names it by this.
+    It does not depend on how the file is laid out.
+
+    Raises
+    ------
+    AvatarError
+        The avatar breaks a rule that ``decode`` checks.
+
+    """
+    tensors, about = _content(avatar)
+    digest = hashlib.sha256(f'visa_ros avatar {VERSION}\n{_json(about)}\n'.encode())
+    for name, value in sorted(tensors.items()):
+        digest.update(f'{name} {value.dtype} {value.shape}\n'.encode())
+        digest.update(value.tobytes())
+    return digest.hexdigest()
+
+
+def _json(value: dict) -> str:
+    return json.dumps(value, sort_keys=True)
+
+
+def _content(avatar: GaussianAvatar) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Return what is stored: tensors, and what describes them, without the consent record."""
+    pose, camera = avatar.portrait_pose, avatar.camera
     values = {
         'betas': avatar.betas, 'triangles': avatar.triangles,
         'barycentrics_12': avatar.barycentrics[:, 1:], 'means': avatar.means,
@@ -72,17 +113,13 @@ def encode(avatar: GaussianAvatar) -> bytes:
     }
     tensors = {name: np.ascontiguousarray(value, _TENSORS[name][0])
                for name, value in values.items()}
-    about = {
+    _check_tensors(tensors)
+    return tensors, {
         'body_model': avatar.body_model,
         'camera': {'width': camera.width, 'height': camera.height},
         'pose': {'stamp_ns': pose.stamp_ns, 'frame_id': pose.frame_id,
                  'operator_id': pose.operator_id},
-        'consent': {'operator_id': consent.operator_id, 'granted_by': consent.granted_by,
-                    'granted_at_ns': consent.granted_at_ns, 'statement': consent.statement},
     }
-    _check_tensors(tensors)
-    payload = save_tensors(tensors, {'avatar': json.dumps(about, sort_keys=True)})
-    return _HEADER.pack(_MAGIC, VERSION, 0, hashlib.sha256(payload).digest()) + payload
 
 
 def decode(data: bytes) -> GaussianAvatar:
@@ -159,11 +196,6 @@ def load(path: Path) -> GaussianAvatar:
         raise AvatarError(f'{path}: {error}') from error
 
 
-def avatar_id(data: bytes) -> str:
-    """Return the name of an encoded avatar: the SHA-256 of its bytes, hexadecimal."""
-    return hashlib.sha256(data).hexdigest()
-
-
 def _metadata(payload: bytes) -> dict:
     # safetensors: a uint64 with the length of the JSON header, then the header.
     length = int.from_bytes(payload[:8], 'little')
@@ -228,20 +260,24 @@ def _assemble(tensors: dict[str, np.ndarray], about: dict) -> GaussianAvatar:
             triangles=values['triangles'],
             barycentrics=np.concatenate([first, rest], 1),
             means=values['means'],
-            quats=values['quats'] / np.linalg.norm(values['quats'], axis=1, keepdims=True),
+            quats=values['quats'],
             scales=values['scales'],
             opacities=values['opacities'],
             colors=values['colors'],
             features=values['features'],
-            camera=Camera(values['camera.K'], _side(size['width']), _side(size['height'])),
+            camera=Camera(values['camera.K'], _integer(size['width'], 1, _MAX_SIDE),
+                          _integer(size['height'], 1, _MAX_SIDE)),
             portrait_pose=OperatorPose(
                 values['pose.joint_rotations'], values['pose.translation'],
                 values['pose.blendshapes'], values['pose.confidence'],
-                _typed(pose['stamp_ns'], int), _typed(pose['frame_id'], str),
+                _integer(pose['stamp_ns'], 0, _ROS_END_NS), _typed(pose['frame_id'], str),
                 _typed(pose['operator_id'], str)),
             consent=Consent(
                 _typed(consent['operator_id'], str), _typed(consent['granted_by'], str),
-                _typed(consent['granted_at_ns'], int), _typed(consent['statement'], str)),
+                _integer(consent['granted_at_ns'], 0, _INT64), _typed(consent['statement'], str),
+                _integer(consent.get('expires_at_ns', 0), 0, _INT64),
+                _typed(consent.get('key', ''), str),
+                _typed(consent.get('signature', ''), str)),
         )
     except (KeyError, TypeError) as error:
         raise AvatarError(f'the avatar header lacks or garbles {error}; build it again') from error
@@ -249,13 +285,15 @@ def _assemble(tensors: dict[str, np.ndarray], about: dict) -> GaussianAvatar:
 
 def _typed(value: object, kind: type[T]) -> T:
     if not isinstance(value, kind):
-        raise TypeError(f'{value!r}, which is not {kind.__name__}')
+        raise TypeError(f'{value!r:.50}, which is not {kind.__name__}')
+    if isinstance(value, str) and len(value) > MAX_TEXT:
+        raise TypeError(f'a text of {len(value)} characters')
     return value
 
 
-def _side(value: object) -> int:
-    if not 0 < _typed(value, int) <= 16384:
-        raise TypeError(f'{value!r}, which is not an image size')
+def _integer(value: object, low: int, high: int) -> int:
+    if not low <= _typed(value, int) <= high:
+        raise TypeError(f'{value!r:.50}, which is not in [{low}, {high}]')
     return _typed(value, int)
 
 

@@ -1,0 +1,196 @@
+"""
+The command ``visa``: keys, consent and trust, at a terminal and without ROS.
+
+::
+
+    visa key                          the operator's key; made at first use
+    visa sign me.visa --days 30       the operator agrees to this avatar, for so long
+    visa verify me.visa               whose avatar is it, and may it be shown here?
+    visa trust KEY OPERATOR_ID        this machine shows what KEY signs for that operator
+    visa revoke me.visa               this machine shows it no more
+"""
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from visa_ros.trust.store import TrustStore
+
+from visa_ros.errors import VisaError
+
+_Commands = argparse._SubParsersAction
+
+
+def main(args: list[str] | None = None) -> int:
+    """
+    Run the command line.
+
+    Returns
+    -------
+    int
+        0; 1 with one line on stderr if something is wrong.
+
+    """
+    parser = argparse.ArgumentParser(
+        prog='visa', description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(required=True, metavar='COMMAND')
+    for add in (_add_key, _add_sign, _add_verify, _add_trust, _add_revoke):
+        add(commands)
+    arguments = parser.parse_args(args)
+    try:
+        arguments.run(arguments)
+    except VisaError as error:
+        print(f'visa: {error}', file=sys.stderr)
+        return 1
+    return 0
+
+
+# Each command: add its options to the parser, then do it.  Imports are in the functions, so that
+# one command does not wait for another one's libraries.
+
+def _add_key(commands: _Commands) -> None:
+    parser = commands.add_parser(
+        'key', help="show this account's operator key, made at first use")
+    _add_folder(parser)
+    parser.set_defaults(run=_key)
+
+
+def _key(arguments: argparse.Namespace) -> None:
+    from visa_ros.trust.keys import KEY_FILE, load_or_make_key, public_key, trust_folder
+
+    folder = trust_folder(arguments.folder)
+    key = public_key(load_or_make_key(folder))
+    print(f'public key   {key}\nprivate key  {folder / KEY_FILE} (give it to nobody)\n'
+          f'On the robot: visa trust {key} OPERATOR_ID')
+
+
+def _add_sign(commands: _Commands) -> None:
+    parser = commands.add_parser(
+        'sign', help='sign the consent record of an avatar file',
+        description='Sign the consent record of an avatar file with the key of this account, '
+        'which is made at first use.  Whoever signs says: this is my likeness, and it may be '
+        'shown.')
+    parser.add_argument('file', type=Path, metavar='FILE.visa')
+    parser.add_argument('--days', type=float, default=90.0,
+                        help='how long the consent holds from now on; 0: for ever '
+                        '(default: %(default)g)')
+    parser.add_argument('--granted-by', metavar='NAME', help='who agrees (default: as before)')
+    parser.add_argument('--statement', metavar='TEXT', help='to what (default: as before)')
+    parser.add_argument('--out', type=Path, metavar='FILE.visa',
+                        help='where to write (default: the same file)')
+    _add_folder(parser)
+    parser.set_defaults(run=_sign)
+
+
+def _sign(arguments: argparse.Namespace) -> None:
+    import time
+    from dataclasses import replace
+
+    from visa_ros.reconstruction import avatar_file
+    from visa_ros.trust.consent import expiry, signed
+    from visa_ros.trust.keys import load_or_make_key, trust_folder
+
+    avatar = avatar_file.load(arguments.file)
+    now_ns = time.time_ns()
+    consent = replace(
+        avatar.consent, granted_at_ns=now_ns, expires_at_ns=expiry(now_ns, arguments.days),
+        granted_by=arguments.granted_by or avatar.consent.granted_by,
+        statement=arguments.statement or avatar.consent.statement)
+    key = load_or_make_key(trust_folder(arguments.folder))
+    avatar = signed(replace(avatar, consent=consent), key)
+    avatar_file.save(avatar, arguments.out or arguments.file)
+    print(f'signed {avatar_file.avatar_id(avatar)} of {avatar.consent.operator_id}')
+
+
+def _add_verify(commands: _Commands) -> None:
+    parser = commands.add_parser(
+        'verify', help='whose avatar is this, and may it be shown here?',
+        description='Check an avatar file: consent record, signature, expiry, and whether this '
+        'machine trusts the key.  The exit status is 0 if it may be shown here.')
+    parser.add_argument('file', type=Path, metavar='FILE')
+    _add_folder(parser)
+    parser.set_defaults(run=_verify)
+
+
+def _verify(arguments: argparse.Namespace) -> None:
+    from visa_ros.reconstruction import avatar_file
+    from visa_ros.trust.store import date
+
+    avatar = avatar_file.load(arguments.file)
+    consent, name = avatar.consent, avatar_file.avatar_id(avatar)
+    expires = date(consent.expires_at_ns) if consent.expires_at_ns else 'never'
+    for title, value in (
+            ('avatar', name), ('likeness of', consent.operator_id),
+            ('granted by', consent.granted_by), ('granted at', date(consent.granted_at_ns)),
+            ('expires', expires), ('statement', consent.statement),
+            ('signed by', consent.key or 'nobody')):
+        # What came in a file must not drive the terminal.
+        print(f'{title:12} {value if value.isprintable() else ascii(value)}')
+    _store(arguments.folder).check(avatar, name)
+    print('It may be shown on this machine.')
+
+
+def _add_trust(commands: _Commands) -> None:
+    parser = commands.add_parser(
+        'trust', help='list the trusted keys, or trust one',
+        description='Show on this machine what KEY signs for the operator; without arguments '
+        'list the keys.  To trust a key no more, revoke it.')
+    parser.add_argument('key', nargs='?', metavar='KEY', help='as `visa key` shows it')
+    parser.add_argument('operator_id', nargs='?', metavar='OPERATOR_ID')
+    _add_folder(parser)
+    parser.set_defaults(run=lambda arguments: _trust(arguments, parser))
+
+
+def _trust(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    store = _store(arguments.folder)
+    if arguments.key and not arguments.operator_id:
+        parser.error('for whom does the key sign? visa trust KEY OPERATOR_ID')
+    if arguments.key:
+        store.trust(arguments.key.lower(), arguments.operator_id)
+    for key, operators in store.trusted().items():
+        print(key, ', '.join(sorted(operators)))
+
+
+def _add_revoke(commands: _Commands) -> None:
+    parser = commands.add_parser(
+        'revoke', help='list what is revoked, or revoke an avatar or a key',
+        description='Show an avatar, or whatever a key signs, no more on this machine, from now '
+        'on and while it is on the screen; without arguments list what is revoked.  The lists '
+        'are files: copy them to other robots.')
+    parser.add_argument('what', nargs='?', metavar='FILE.visa|AVATAR_ID|KEY')
+    parser.add_argument('--why', default='withdrawn', help='(default: %(default)s)')
+    _add_folder(parser)
+    parser.set_defaults(run=_revoke)
+
+
+def _revoke(arguments: argparse.Namespace) -> None:
+    store = _store(arguments.folder)
+    if arguments.what:
+        name = arguments.what
+        if not re.fullmatch('[0-9a-fA-F]{64}', name):
+            from visa_ros.reconstruction import avatar_file
+
+            name = avatar_file.avatar_id(avatar_file.load(Path(name)))
+        store.revoke(name.lower(), arguments.why)
+    for name, why in store.revoked().items():
+        print(name, why)
+
+
+def _add_folder(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('--folder', default='', help='of key and lists, as the parameter '
+                        "trust.folder (default: $VISA_CONFIG_DIR, else the user's)")
+
+
+def _store(folder: str) -> TrustStore:
+    from visa_ros.trust.store import TrustConfig, TrustStore
+
+    # 'known': what is asked here changes no list.
+    return TrustStore(TrustConfig(accept='known', folder=folder))
+
+
+if __name__ == '__main__':
+    sys.exit(main())

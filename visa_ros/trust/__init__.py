@@ -1,0 +1,1 @@
+"""Whose avatars may be shown: keys, signed consent, what a robot trusts, marks in pictures."""
