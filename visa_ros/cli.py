@@ -1,8 +1,9 @@
 """
-The command ``visa``: keys, consent and trust, at a terminal and without ROS.
+The command ``visa``: enrolment, keys, consent and trust, at a terminal and without ROS.
 
 ::
 
+    visa enroll me.mp4                an avatar with a shader of its own, of a clip of oneself
     visa key                          the operator's key; made at first use
     visa sign me.visa --days 30       the operator agrees to this avatar, for so long
     visa verify me.visa               whose avatar is it, and may it be shown here?
@@ -15,7 +16,7 @@ import argparse
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from visa_ros.trust.store import TrustStore
@@ -38,7 +39,7 @@ def main(args: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog='visa', description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True, metavar='COMMAND')
-    for add in (_add_key, _add_sign, _add_verify, _add_trust, _add_revoke):
+    for add in (_add_enroll, _add_key, _add_sign, _add_verify, _add_trust, _add_revoke):
         add(commands)
     arguments = parser.parse_args(args)
     try:
@@ -51,6 +52,73 @@ def main(args: list[str] | None = None) -> int:
 
 # Each command: add its options to the parser, then do it.  Imports are in the functions, so that
 # one command does not wait for another one's libraries.
+
+def _add_enroll(commands: _Commands) -> None:
+    parser = commands.add_parser(
+        'enroll', help='make an avatar with a shader of its own, of a clip of oneself',
+        description='Build the avatar of the person in a clip and tune a shader to them, which '
+        'is kept only if it is better on seconds of the clip that it did not learn from.  The '
+        'consent record is signed with the key of this account.  Film 30 s, alone, head and '
+        'shoulders, light from the front: talk, smile, turn the head slowly to all sides.')
+    parser.add_argument('video', type=Path, metavar='VIDEO', help='any that FFmpeg reads')
+    parser.add_argument('--portrait', metavar='IMAGE',
+                        help='refuse a clip of anybody but who is on this photo')
+    parser.add_argument('--out', type=Path, metavar='FILE.visa',
+                        help='(default: beside the clip); a preview is written beside it')
+    parser.add_argument('--operator-id', default='operator', help='(default: %(default)s)')
+    parser.add_argument('--granted-by', metavar='NAME', help='who agrees (default: the operator)')
+    parser.add_argument('--days', type=float, default=90.0,
+                        help='how long the consent holds; 0: for ever (default: %(default)g)')
+    parser.add_argument('--minutes', type=float, default=4.5,
+                        help='how long the shader is tuned (default: %(default)g)')
+    _add_folder(parser)
+    parser.set_defaults(run=_enroll)
+
+
+def _enroll(arguments: argparse.Namespace) -> None:
+    import time
+
+    from rich.progress import Progress
+
+    from visa_ros.enrolment.enrol import EnrolmentConfig, enrol
+    from visa_ros.enrolment.preview import write_preview
+    from visa_ros.reconstruction import avatar_file
+    from visa_ros.reconstruction.portrait import read_portrait
+    from visa_ros.trust.consent import expiry, signed
+    from visa_ros.trust.keys import load_or_make_key, trust_folder
+    from visa_ros.types import Consent
+
+    granted_by = arguments.granted_by or arguments.operator_id
+    now_ns = time.time_ns()
+    consent = Consent(
+        arguments.operator_id, granted_by, now_ns,
+        f'{granted_by} agrees to an avatar and a shader made of this clip, for telepresence',
+        expires_at_ns=expiry(now_ns, arguments.days))
+    key = load_or_make_key(trust_folder(arguments.folder))  # before the work, not after it
+    portrait = read_portrait(arguments.portrait) if arguments.portrait else None
+    config = EnrolmentConfig(tune_s=60 * arguments.minutes)
+    with Progress() as bars:
+        tasks: dict[str, Any] = {}
+
+        def show(step: str, share: float) -> None:
+            if step not in tasks:
+                tasks[step] = bars.add_task(step, total=1.0)
+            bars.update(tasks[step], completed=share)
+
+        enrolled = enrol(arguments.video, consent, portrait, config, progress=show)
+    out = arguments.out or arguments.video.with_suffix('.visa')
+    avatar = signed(enrolled.avatar, key)
+    avatar_file.save(avatar, out)
+    write_preview(enrolled, out.with_suffix('.png'))
+    for name, values in enrolled.held_out.items():
+        print(f"{name:9} {values['PSNR']:5.2f} dB, sharpness {values['sharpness']:.2f}")
+    print('(on seconds of the clip that were not learnt from)')
+    if not avatar.shader:
+        print('The personal shader is not better: the avatar keeps the generic one.')
+    print(f'{out}: avatar {avatar_file.avatar_id(avatar)[:12]} of {consent.operator_id}, made in '
+          f'{sum(enrolled.seconds.values()):.0f} s; preview: {out.with_suffix(".png")}\n'
+          f'Show it: ros2 launch visa_ros telepresence.launch.py portrait:={out}')
+
 
 def _add_key(commands: _Commands) -> None:
     parser = commands.add_parser(

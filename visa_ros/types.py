@@ -210,6 +210,9 @@ class GaussianAvatar:
         sRGB in [0, 1].
     features : (N, F) float32
         3D-aware features for the shader; F may be 0.
+    shader : bytes
+        Weights of a shader that was tuned to this person (``visa enroll``), as
+        ``shading.network.save_network`` writes them; may be empty.
     camera : Camera
         The view of the portrait, in whose frame ``portrait_pose`` is.
     portrait_pose : OperatorPose
@@ -232,6 +235,7 @@ class GaussianAvatar:
     camera: Camera
     portrait_pose: OperatorPose
     consent: Consent
+    shader: bytes = b''
 
     def __len__(self) -> int:
         return len(self.means)

@@ -7,26 +7,26 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import nn
 
+from visa_ros.cache import write_atomically
 from visa_ros.errors import ResourceError
 
 N = TypeVar('N', bound=nn.Module)
 
 
-def save_weights(network: nn.Module, config: Any, path: Path, about: Mapping[str, str],
-                 exact: tuple[str, ...] = ()) -> None:
+def encode_weights(network: nn.Module, config: Any, about: Mapping[str, str],
+                   exact: tuple[str, ...] = ()) -> bytes:
     """
-    Write a network.
+    Return a network as the bytes of a file.
 
     Parameters
     ----------
     network : nn.Module
     config : dataclass
         Its size.
-    path : Path
     about : mapping of str to str
         Facts about its training.
     exact : tuple of str
@@ -35,17 +35,25 @@ def save_weights(network: nn.Module, config: Any, path: Path, about: Mapping[str
     """
     tensors = {name: (value if name in exact else value.half()).contiguous()
                for name, value in network.state_dict().items()}
+    return save(tensors, {'config': json.dumps(asdict(config)), **about})
+
+
+def save_weights(network: nn.Module, config: Any, path: Path, about: Mapping[str, str],
+                 exact: tuple[str, ...] = ()) -> None:
+    """Write ``encode_weights``; the folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, path, {'config': json.dumps(asdict(config)), **about})
+    write_atomically(path, encode_weights(network, config, about, exact))
 
 
-def load_weights(path: Path, build: Callable[[dict[str, Any]], N], what: str, remedy: str) -> N:
+def load_weights(source: Path | bytes, build: Callable[[dict[str, Any]], N], what: str,
+                 remedy: str) -> N:
     """
     Read a network, ready to be asked, in float32.
 
     Parameters
     ----------
-    path : Path
+    source : Path or bytes
+        The file, or what it holds.
     build : callable
         Makes the network of its stored config.
     what, remedy : str
@@ -58,12 +66,12 @@ def load_weights(path: Path, build: Callable[[dict[str, Any]], N], what: str, re
 
     """
     try:
-        with safe_open(path, 'pt') as file:
-            config = json.loads((file.metadata() or {})['config'])
-            # The file is no mapping: it has keys and cannot be iterated.
-            tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
-        network = build(config)
-        network.load_state_dict(tensors)
+        data = source if isinstance(source, bytes) else source.read_bytes()
+        # safetensors: a uint64 with the length of the JSON header, then the header.
+        header = json.loads(data[8:8 + int.from_bytes(data[:8], 'little')])
+        network = build(json.loads(header['__metadata__']['config']))
+        network.load_state_dict({name: value.float() for name, value in load(data).items()})
     except (OSError, SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
-        raise ResourceError(f'{path} does not hold {what} ({error}); {remedy}') from error
+        where = 'the avatar' if isinstance(source, bytes) else source
+        raise ResourceError(f'{where} does not hold {what} ({error}); {remedy}') from error
     return network.eval().requires_grad_(False)

@@ -56,6 +56,11 @@ class Clip:
     def __len__(self) -> int:
         return len(self.poses)
 
+    @property
+    def frames_per_s(self) -> float:
+        """Mean rate."""
+        return (len(self) - 1) * 1e9 / self.stamps_ns[-1]
+
     def frames(self, wanted: set[int]) -> Iterator[tuple[int, UInt8]]:
         """Yield the numbers and pictures of some frames, in order; decodes the clip once."""
         for number, (rgb, _) in enumerate(islice(read_video(self.path), len(self))):

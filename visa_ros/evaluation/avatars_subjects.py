@@ -14,7 +14,8 @@ from visa_ros.body.model import load_body_model
 from visa_ros.capture.landmarks import Landmarks
 from visa_ros.capture.source import read_video
 from visa_ros.errors import PortraitError
-from visa_ros.evaluation.metrics import FACE_CORNERS, Mask
+from visa_ros.evaluation.metrics import Mask
+from visa_ros.identity import FACE_CORNERS
 from visa_ros.reconstruction.fit import FOCAL_RATIO, BodyFit, fit_body
 from visa_ros.reconstruction.matte import foreground, matte, solid
 from visa_ros.reconstruction.portrait import find_person

@@ -17,7 +17,7 @@ from visa_ros.evaluation.avatars_subjects import (
     BACKGROUND_HEX,
     before_background,
 )
-from visa_ros.evaluation.metrics import FACE_CORNERS
+from visa_ros.identity import FACE_CORNERS
 from visa_ros.reconstruction.avatar_cache import cached_avatar
 from visa_ros.reconstruction.fit import FOCAL_RATIO, BodyFit, fit_body
 from visa_ros.reconstruction.matte import matte

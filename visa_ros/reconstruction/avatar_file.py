@@ -55,7 +55,9 @@ _TENSORS: dict[str, tuple[str, Any]] = {
     'pose.translation': ('float32', '3'),
     'pose.blendshapes': ('float32', (len(BLENDSHAPES),)),
     'pose.confidence': ('float32', (len(PARTS),)),
+    'shader': ('uint8', 'W'),
 }
+_MAY_LACK = 'shader'  # left out when empty
 
 
 def encode(avatar: GaussianAvatar) -> bytes:
@@ -111,6 +113,8 @@ def _content(avatar: GaussianAvatar) -> tuple[dict[str, np.ndarray], dict[str, A
         'pose.joint_rotations': pose.joint_rotations, 'pose.translation': pose.translation,
         'pose.blendshapes': pose.blendshapes, 'pose.confidence': pose.confidence,
     }
+    if avatar.shader:
+        values['shader'] = np.frombuffer(avatar.shader, np.uint8)
     tensors = {name: np.ascontiguousarray(value, _TENSORS[name][0])
                for name, value in values.items()}
     _check_tensors(tensors)
@@ -204,12 +208,12 @@ def _metadata(payload: bytes) -> dict:
 
 def _check_tensors(tensors: dict[str, np.ndarray]) -> None:
     """Check names, dtypes, shapes and ranges."""
-    if tensors.keys() != _TENSORS.keys():
-        names = ', '.join(sorted(tensors.keys() ^ _TENSORS.keys()))
+    if tensors.keys() | {_MAY_LACK} != _TENSORS.keys():
+        names = ', '.join(sorted((tensors.keys() | {_MAY_LACK}) ^ _TENSORS.keys()))
         raise AvatarError(f'avatar fields missing or unknown: {names}; build it again')
     sizes: dict[str, int] = {}
-    for name, (dtype, shape) in _TENSORS.items():
-        value = tensors[name]
+    for name, value in tensors.items():
+        dtype, shape = _TENSORS[name]
         expected = tuple(
             axis if isinstance(axis, int) else int(axis) if axis.isdigit()
             else sizes.setdefault(axis, value.shape[i] if i < value.ndim else -1)
@@ -265,6 +269,7 @@ def _assemble(tensors: dict[str, np.ndarray], about: dict) -> GaussianAvatar:
             opacities=values['opacities'],
             colors=values['colors'],
             features=values['features'],
+            shader=values['shader'].tobytes() if 'shader' in values else b'',
             camera=Camera(values['camera.K'], _integer(size['width'], 1, _MAX_SIDE),
                           _integer(size['height'], 1, _MAX_SIDE)),
             portrait_pose=OperatorPose(

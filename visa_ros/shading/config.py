@@ -6,6 +6,7 @@ from pathlib import Path
 
 from visa_ros.config import Config, param
 
+GENERIC = Path(__file__).parent.parent / 'weights' / 'shader.safetensors'  # for anybody
 RUNTIMES = ('auto', 'torch', 'openvino')
 
 

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from visa_ros.conventions import FEATURE_STRIDE
-from visa_ros.weight_file import load_weights, save_weights
+from visa_ros.weight_file import encode_weights, load_weights, save_weights
 
 SIGMA = 0.3          # of the noise on the render, whose colours are in [-1, 1]
 HISTORY = 2          # own pictures that the network is shown
@@ -181,15 +181,20 @@ def _sinusoids(t: Tensor) -> Tensor:
     return torch.cat([angle.sin(), angle.cos()], 1)
 
 
+def encode_network(network: ShaderNetwork, about: Mapping[str, str]) -> bytes:
+    """Return weights with the network's size and facts about its training."""
+    return encode_weights(network, network.config, about)
+
+
 def save_network(network: ShaderNetwork, path: Path, about: Mapping[str, str]) -> None:
     """Write weights with the network's size and facts about its training."""
     save_weights(network, network.config, path, about)
 
 
 @cache
-def load_network(path: Path) -> ShaderNetwork:
+def load_network(source: Path | bytes) -> ShaderNetwork:
     """
-    Read a network, ready to be asked.
+    Read a network, ready to be asked, from a file or what one holds.
 
     Raises
     ------
@@ -201,6 +206,6 @@ def load_network(path: Path) -> ShaderNetwork:
         return ShaderNetwork(ShaderNetworkConfig(**config | {
             'channels': tuple(config['channels'])}))
 
-    return load_weights(path, build, 'the shader',
+    return load_weights(source, build, 'the shader',
                         'train it: python -m visa_ros.training.shader, or set shading.weights '
                         'to none')

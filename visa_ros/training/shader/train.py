@@ -374,23 +374,19 @@ def _disturbed(history: Tensor, render: Tensor, rng: np.random.Generator) -> Ten
 
 
 @torch.no_grad()
-def measure(network: ShaderNetwork, pairs: Pairs) -> dict[str, float]:
+def shade(network: ShaderNetwork, pairs: Pairs) -> dict[str, Tensor]:
     """
-    Let the network shade the sequences of one file in one step a picture, and compare.
+    Let the network shade the sequences of one file, in one step a picture.
 
     Returns
     -------
-    dict of str to float
-        PSNR (dB) where render or truth show the person, sharpness (mean absolute difference to
-        the blurred picture) over the truth's, of the render and of what was made of it.
+    dict of str to (S, T, 3, H, W) tensor
+        'render', 'shaded' and 'truth' over grey, in [-1, 1].
 
     """
     render, truth = (torch.from_numpy(pairs[name]).float().movedim(4, 2) / 127.5
                      for name in ('render', 'truth'))
-    alphas = render[:, :, 3:] / 2, truth[:, :, 3:] / 2
-    shown = torch.maximum(*alphas) > 0.5
-    render, truth = (rgba[:, :, :3] - alpha for rgba, alpha in  # over grey, in [-1, 1]
-                     zip((render, truth), alphas, strict=True))
+    render, truth = (rgba[:, :, :3] - rgba[:, :, 3:] / 2 for rgba in (render, truth))
     sequences, length, _, height, width = render.shape
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn((1, 3, height, width), generator=generator).expand(
@@ -404,12 +400,29 @@ def measure(network: ShaderNetwork, pairs: Pairs) -> dict[str, float]:
         last, before = network(pixels, torch.from_numpy(pairs['guide'][:, moment]).float(),
                                torch.ones(sequences)).clamp(-1, 1), last
         made.append(last)
+    return {'render': render, 'shaded': torch.stack(made, 1), 'truth': truth}
+
+
+def measure(network: ShaderNetwork, pairs: Pairs) -> dict[str, float]:
+    """
+    Let the network shade the sequences of one file, and compare.
+
+    Returns
+    -------
+    dict of str to float
+        PSNR (dB) where render or truth show the person, sharpness (mean absolute difference to
+        the blurred picture) over the truth's, of the render and of what was made of it.
+
+    """
+    pictures = shade(network, pairs)
+    truth = pictures.pop('truth')
+    shown = torch.from_numpy(np.maximum(pairs['render'], pairs['truth'])[..., None, :, :, 3] > 127)
     out = {}
-    for name, pictures in (('render', render), ('shaded', torch.stack(made, 1))):
-        squared = (pictures - truth).square().mean(2, keepdim=True) / 4
+    for name, made in pictures.items():
+        squared = (made - truth).square().mean(2, keepdim=True) / 4
         per_frame = (squared * shown).sum((2, 3, 4)) / shown.sum((2, 3, 4)).clamp_min(1)
         out[f'{name} PSNR'] = float((-10 * per_frame.clamp_min(1e-10).log10()).mean())
-        out[f'{name} sharpness'] = float(_sharpness(pictures, shown) / _sharpness(truth, shown))
+        out[f'{name} sharpness'] = float(_sharpness(made, shown) / _sharpness(truth, shown))
     return out
 
 
