@@ -15,7 +15,12 @@ from visualization_msgs.msg import MarkerArray
 
 from visa_ros.action import Reconstruct
 from visa_ros.msg import FrameTiming, GaussianAvatar, OperatorPose
-from visa_ros.nodes._conversions import avatar_to_msg, image_from_msg, pose_from_msg, stamp_from_msg
+from visa_ros.nodes._conversions import (
+    avatar_to_msg,
+    image_from_msg,
+    pose_from_msg,
+    stamp_from_msg,
+)
 from visa_ros.nodes._qos import LATCHED, STREAM_IN, STREAM_OUT
 from visa_ros.trust.consent import signed
 from visa_ros.trust.keys import load_or_make_key
