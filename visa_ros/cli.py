@@ -7,6 +7,7 @@ The command ``visa``: enrolment, keys, consent and trust, at a terminal and with
     visa key                          the operator's key; made at first use
     visa sign me.visa --days 30       the operator agrees to this avatar, for so long
     visa verify me.visa               whose avatar is it, and may it be shown here?
+    visa verify clip.mp4              whose avatar does this picture or video show?
     visa trust KEY OPERATOR_ID        this machine shows what KEY signs for that operator
     visa revoke me.visa               this machine shows it no more
 """
@@ -21,9 +22,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from visa_ros.trust.store import TrustStore
 
-from visa_ros.errors import VisaError
+from visa_ros.errors import ConsentError, VisaError
 
 _Commands = argparse._SubParsersAction
+_MOST_PICTURES = 1000  # of a video that are looked at
 
 
 def main(args: list[str] | None = None) -> int:
@@ -178,13 +180,45 @@ def _add_verify(commands: _Commands) -> None:
     parser = commands.add_parser(
         'verify', help='whose avatar is this, and may it be shown here?',
         description='Check an avatar file: consent record, signature, expiry, and whether this '
-        'machine trusts the key.  The exit status is 0 if it may be shown here.')
+        'machine trusts the key.  The exit status is 0 if it may be shown here.  Of a picture or '
+        'video read the invisible mark: the first digits of the avatar id.  The exit status is '
+        '0 if there is one.')
     parser.add_argument('file', type=Path, metavar='FILE')
     _add_folder(parser)
     parser.set_defaults(run=_verify)
 
 
 def _verify(arguments: argparse.Namespace) -> None:
+    if arguments.file.suffix == '.visa':
+        _verify_avatar(arguments)
+    else:
+        _verify_picture(arguments)
+
+
+def _verify_picture(arguments: argparse.Namespace) -> None:
+    from itertools import islice
+
+    from visa_ros.capture.source import read_video  # pictures too
+    from visa_ros.trust.watermark import WatermarkReader
+
+    reader, alone, count = WatermarkReader(), 0, 0
+    for rgb, _ in islice(read_video(arguments.file), _MOST_PICTURES):
+        single = WatermarkReader()
+        for each in (reader, single):
+            each.add(rgb)
+        alone += single.avatar_id() is not None
+        count += 1
+    name = reader.avatar_id()
+    if name is None:
+        raise ConsentError(f'{arguments.file} has no mark of an avatar that can be read (score '
+                           f'{reader.score:.1f}); it may be cropped, turned or strongly '
+                           'compressed, or show no avatar')
+    print(f'avatar       {name}...\nscore        {reader.score:.1f} (2.8 without a mark)')
+    if count > 1:
+        print(f'pictures     {count}, of which {alone} are enough by themselves')
+
+
+def _verify_avatar(arguments: argparse.Namespace) -> None:
     from visa_ros.reconstruction import avatar_file
     from visa_ros.trust.store import date
 

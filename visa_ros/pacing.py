@@ -33,3 +33,39 @@ class Pacer:
             return False
         self._next_s = max(self._next_s + self._period_s, now_s)
         return True
+
+
+class RateLimit:
+    """
+    A token bucket.
+
+    Parameters
+    ----------
+    burst : int
+        How often something may happen at once,
+    per_s : float
+        and how often a second in the long run.
+
+    """
+
+    def __init__(self, burst: int, per_s: float) -> None:
+        self._burst, self._per_s = burst, per_s
+        self._left, self._at_s = float(burst), time.monotonic()
+
+    def allows(self) -> bool:
+        """Return whether it may happen now; if so, it has."""
+        self._fill()
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
+
+    def rested(self) -> bool:
+        """Return whether nothing has happened for long."""
+        self._fill()
+        return self._left == self._burst
+
+    def _fill(self) -> None:
+        now_s = time.monotonic()
+        self._left = min(self._burst, self._left + (now_s - self._at_s) * self._per_s)
+        self._at_s = now_s

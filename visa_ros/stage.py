@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +13,7 @@ from visa_ros.reconstruction.avatar_file import avatar_id
 from visa_ros.rendering.playback import PlaybackConfig, PosePlayback
 from visa_ros.rendering.renderer import AvatarRenderer, RenderingConfig
 from visa_ros.shading.config import ShadingConfig
+from visa_ros.trust.watermark import Watermark, WatermarkConfig, draw_label
 from visa_ros.types import (
     CoarseFrame,
     Float32,
@@ -19,6 +21,7 @@ from visa_ros.types import (
     OperatorPose,
     Presence,
     ShadedFrame,
+    UInt8,
 )
 
 if TYPE_CHECKING:
@@ -33,8 +36,8 @@ class AvatarStage:
     ----------
     avatar : GaussianAvatar
         Whom to show.
-    rendering, playback, shading : Config, optional
-        Settings; nothing is shaded without the last one.
+    rendering, playback, shading, watermark : Config, optional
+        Settings; nothing is shaded without ``shading``.
 
     Attributes
     ----------
@@ -49,10 +52,14 @@ class AvatarStage:
 
     def __init__(self, avatar: GaussianAvatar, rendering: RenderingConfig | None = None,
                  playback: PlaybackConfig | None = None,
-                 shading: ShadingConfig | None = None) -> None:
+                 shading: ShadingConfig | None = None,
+                 watermark: WatermarkConfig | None = None) -> None:
         self.avatar = avatar
         self.avatar_id = avatar_id(avatar)
         self.withdrawn = False
+        watermark = watermark or WatermarkConfig()
+        self._watermark = Watermark(self.avatar_id) if watermark.invisible else None
+        self._label = watermark.visible
         self.shader: ShaderStream | None = None
         rendering = rendering or RenderingConfig()
         if shading and shading.file:
@@ -77,8 +84,8 @@ class AvatarStage:
         """
         owner = self.avatar.consent.operator_id
         if pose.operator_id != owner:
-            raise PoseError(f'a pose of operator {pose.operator_id!r} was refused: the avatar is '
-                            f'the likeness of {owner!r}; set capture.operator_id')
+            raise PoseError(f'a pose of operator {pose.operator_id!r:.60} was refused: the avatar '
+                            f'is the likeness of {owner!r}; set capture.operator_id')
         self._playback.put(pose, time.monotonic())
 
     def withdraw(self) -> None:
@@ -93,10 +100,23 @@ class AvatarStage:
         return self._renderer.render(pose, presence)
 
     def shade(self, frame: CoarseFrame) -> ShadedFrame:
-        """Return what goes on the screen: the frame shaded, or as it is."""
-        if self.shader and not self.withdrawn:
-            return self.shader.shade(frame)
-        return ShadedFrame(frame.rgb, frame.stamp_ns, frame.presence)
+        """Return what goes on the screen: the frame shaded, or as it is; both are marked."""
+        shaded = ShadedFrame(frame.rgb, frame.stamp_ns, frame.presence)
+        if self.withdrawn:
+            return shaded
+        if self.shader:
+            shaded = self.shader.shade(frame)
+            # The shader looks at its own pictures again, without marks.
+            shaded = replace(shaded, rgb=shaded.rgb.copy())
+            self._mark(shaded.rgb)
+        self._mark(frame.rgb)
+        return shaded
+
+    def _mark(self, rgb: UInt8) -> None:
+        if self._watermark:
+            self._watermark.mark(rgb)
+        if self._label:
+            draw_label(rgb, self._label)
 
     def shading_health(self) -> dict[str, str | int]:
         """Return what diagnostics say of the shader."""

@@ -18,6 +18,9 @@ from visa_ros.errors import ImageError, PoseError
 Float32 = NDArray[np.float32]
 UInt8 = NDArray[np.uint8]
 
+# Metres or radians.  Larger numbers are nobody's, and would spoil every mean that they enter.
+POSE_LIMIT = 1000.0
+
 
 @dataclass(frozen=True, eq=False)
 class CameraImage:
@@ -73,7 +76,7 @@ class OperatorPose:
     Raises
     ------
     PoseError
-        An array has the wrong shape or holds NaN or infinity.
+        An array has the wrong shape, or holds NaN, infinity or a number that is no pose.
 
     """
 
@@ -91,8 +94,9 @@ class OperatorPose:
             value = getattr(self, name)
             if value.shape != shape:
                 raise PoseError(f'OperatorPose.{name} must have shape {shape}, got {value.shape}')
-            if not np.isfinite(value).all():
-                raise PoseError(f'OperatorPose.{name} holds NaN or infinity; frame skipped')
+            if not np.abs(value).max() <= POSE_LIMIT:  # nor is NaN
+                raise PoseError(f'OperatorPose.{name} holds NaN, infinity or more than '
+                                f'{POSE_LIMIT:g}; frame skipped')
 
     @classmethod
     def rest(cls, **values: object) -> OperatorPose:

@@ -8,9 +8,13 @@ from typing import Any, Generic, TypeVar, overload
 
 from visa_ros.errors import VisaError
 from visa_ros.latest import Latest
+from visa_ros.pacing import RateLimit
 
 T = TypeVar('T')
 log = logging.getLogger(__name__)
+
+# Of refused inputs: so many at once, so many a second in the long run.
+_LOGGED = (10, 0.1)
 
 
 class Worker(Generic[T]):
@@ -19,7 +23,7 @@ class Worker(Generic[T]):
 
     An input that ``handle`` refuses (``VisaError``) is counted and skipped, and logged when the
     reason is a new one; anything else that it raises is a fault of ours, logged with its
-    traceback.  The thread lives on.
+    traceback.  No more than a few are logged.  The thread lives on.
 
     Parameters
     ----------
@@ -69,6 +73,7 @@ class Worker(Generic[T]):
 
     def _run(self) -> None:
         reason = ''
+        speaks = RateLimit(*_LOGGED)
         while True:
             value = self._inbox.take(self._idle_s)
             if self._inbox.closed:
@@ -79,9 +84,12 @@ class Worker(Generic[T]):
                 self._handle(value)
             except VisaError as error:
                 self.refused += 1
-                if str(error) != reason:  # a camera sends the same fault 30 times a second
+                # A camera sends the same fault 30 times a second, an attacker ever new ones.
+                if str(error) != reason and speaks.allows():
                     reason = str(error)
                     log.warning('%s: %s', self.name, reason)
             except Exception:
                 self.refused += 1
-                log.exception('%s: an input was skipped after an unexpected error', self.name)
+                if speaks.allows():
+                    log.exception('%s: an input was skipped after an unexpected error',
+                                  self.name)

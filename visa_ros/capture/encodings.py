@@ -1,11 +1,15 @@
 """A camera's raw or compressed buffer to RGB, by the encoding names of sensor_msgs."""
+import io
 from collections.abc import Callable
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from visa_ros.errors import ImageError
 from visa_ros.types import UInt8
+
+_MAX_PIXELS = 64 * 2**20
 
 Buffer = bytes | bytearray | memoryview | np.ndarray
 
@@ -46,8 +50,8 @@ def decode_image(encoding: str, width: int, height: int, step: int, data: Buffer
 
     """
     if encoding not in _FORMATS:
-        raise ImageError(f"cannot read images with encoding '{encoding}'; set the camera's driver "
-                         f'to one of {", ".join(_FORMATS)}')
+        raise ImageError(f"cannot read images with encoding {encoding!r:.40}; set the camera's "
+                         f'driver to one of {", ".join(_FORMATS)}')
     pixel_bytes, convert = _FORMATS[encoding]
     if width < 1 or height < 1:
         raise ImageError(f'an image of {width}x{height} pixels has nothing to see')
@@ -77,10 +81,20 @@ def decode_compressed(data: Buffer) -> UInt8:
     Raises
     ------
     ImageError
-        It is neither, or is damaged.
+        It is neither, is damaged, or has more than 64 megapixels.
 
     """
     flat = np.frombuffer(data, np.uint8)
+    try:
+        # OpenCV would try twenty formats, and allocate what a header claims.
+        with Image.open(io.BytesIO(flat.data), formats=('JPEG', 'PNG')) as image:
+            width, height = image.size
+    except Exception as error:  # Pillow raises many kinds
+        raise ImageError(f'{flat.size} bytes of a compressed image are no JPEG or PNG that can be '
+                         'decoded; frame skipped') from error
+    if width * height > _MAX_PIXELS:
+        raise ImageError(f'a compressed image of {width}x{height} pixels is too large; frame '
+                         'skipped')
     try:
         rgb = cv2.imdecode(flat, cv2.IMREAD_COLOR_RGB) if flat.size else None
     except cv2.error as error:  # such as a header that claims more than OpenCV's pixel limit

@@ -29,6 +29,7 @@ from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 from visa_ros.display.frame_queue import FrameQueue
 from visa_ros.display.sinks import DisplayConfig
 from visa_ros.errors import ResourceError
+from visa_ros.pacing import RateLimit
 from visa_ros.types import ShadedFrame
 
 log = logging.getLogger(__name__)
@@ -314,42 +315,6 @@ class WebDisplay:
     async def _close_pages(self, app: web.Application) -> None:
         await asyncio.gather(*(socket.close(code=WSCloseCode.GOING_AWAY)
                                for socket in self._pages))
-
-
-class RateLimit:
-    """
-    A token bucket.
-
-    Parameters
-    ----------
-    burst : int
-        How often something may happen at once,
-    per_s : float
-        and how often a second in the long run.
-
-    """
-
-    def __init__(self, burst: int, per_s: float) -> None:
-        self._burst, self._per_s = burst, per_s
-        self._left, self._at_s = float(burst), time.monotonic()
-
-    def allows(self) -> bool:
-        """Return whether it may happen now; if so, it has."""
-        self._fill()
-        if self._left < 1:
-            return False
-        self._left -= 1
-        return True
-
-    def rested(self) -> bool:
-        """Return whether nothing has happened for long."""
-        self._fill()
-        return self._left == self._burst
-
-    def _fill(self) -> None:
-        now_s = time.monotonic()
-        self._left = min(self._burst, self._left + (now_s - self._at_s) * self._per_s)
-        self._at_s = now_s
 
 
 class _Refusal(asyncio.Protocol):

@@ -10,13 +10,14 @@ from std_msgs.msg import Header
 
 from visa_ros.capture.encodings import decode_compressed, decode_image
 from visa_ros.conventions import JOINTS
-from visa_ros.errors import AvatarError
+from visa_ros.errors import AvatarError, PoseError
 from visa_ros.msg import GaussianAvatar as GaussianAvatarMsg
 from visa_ros.msg import OperatorPose as OperatorPoseMsg
 from visa_ros.reconstruction import avatar_file
 from visa_ros.types import CameraImage, Float32, GaussianAvatar, OperatorPose, UInt8
 
 _NS = 1_000_000_000
+_MAX_TEXT = 4096
 
 
 def stamp_to_msg(stamp_ns: int) -> Time:
@@ -94,9 +95,14 @@ def pose_from_msg(msg: OperatorPoseMsg) -> OperatorPose:
     Raises
     ------
     PoseError
-        It holds NaN or infinity.
+        It holds NaN or infinity, or a time or length that is none.
 
     """
+    if max(len(msg.operator_id), len(msg.header.frame_id)) > _MAX_TEXT:
+        raise PoseError(f'a pose with a name of more than {_MAX_TEXT} characters was refused')
+    if msg.header.stamp.sec < 0 or msg.header.stamp.nanosec >= _NS:
+        raise PoseError(f'a pose with the time {msg.header.stamp.sec} s '
+                        f'{msg.header.stamp.nanosec} ns was refused; set its stamp')
     return OperatorPose(
         joint_rotations=np.asarray(msg.joint_rotations, np.float32).reshape(len(JOINTS), 3),
         translation=np.asarray(msg.translation, np.float32),

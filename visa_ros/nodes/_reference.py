@@ -23,6 +23,7 @@ from visa_ros.rendering.playback import PlaybackConfig
 from visa_ros.rendering.renderer import RenderingConfig
 from visa_ros.shading.config import ShadingConfig
 from visa_ros.trust.store import TrustConfig
+from visa_ros.trust.watermark import WatermarkConfig
 
 # Prefix: its settings, and the nodes that have them (telepresence has all).
 STAGES: dict[str, tuple[type[Config], tuple[str, ...]]] = {
@@ -37,6 +38,7 @@ STAGES: dict[str, tuple[type[Config], tuple[str, ...]]] = {
     'shading': (ShadingConfig, ('avatar_renderer',)),
     'transport': (TransportConfig, ('pose_capture', 'avatar_display')),
     'trust': (TrustConfig, ('avatar_reconstruction', 'avatar_renderer')),
+    'watermark': (WatermarkConfig, ('avatar_renderer',)),
 }
 
 

@@ -20,6 +20,7 @@ from visa_ros.shading.config import ShadingConfig
 from visa_ros.stage import AvatarStage
 from visa_ros.timing import StageTimes
 from visa_ros.trust.store import TrustConfig, TrustStore
+from visa_ros.trust.watermark import WatermarkConfig
 from visa_ros.types import Presence
 from visa_ros.worker import Worker
 
@@ -37,6 +38,7 @@ class AvatarRendererNode(StageNode):
         self._rendering = declare(self, 'rendering', RenderingConfig)
         self._playback = declare(self, 'playback', PlaybackConfig)
         self._shading = declare(self, 'shading', ShadingConfig)
+        self._watermark = declare(self, 'watermark', WatermarkConfig)
         pacing = declare(self, 'pacing', PacingConfig)
         self._trust = TrustStore(declare(self, 'trust', TrustConfig))
         self._outputs = FrameOutputs(self)
@@ -58,7 +60,8 @@ class AvatarRendererNode(StageNode):
     def _load(self, msg: GaussianAvatarMsg) -> None:
         avatar = avatar_from_msg(msg)
         self._trust.check(avatar, msg.avatar_id)
-        self._stage = AvatarStage(avatar, self._rendering, self._playback, self._shading)
+        self._stage = AvatarStage(avatar, self._rendering, self._playback, self._shading,
+                                  self._watermark)
         self.get_logger().info(f'showing avatar {msg.avatar_id[:12]} of {msg.operator_id}')
 
     def _draw(self, msg: OperatorPoseMsg | None) -> None:

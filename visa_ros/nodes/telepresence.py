@@ -29,6 +29,7 @@ from visa_ros.stage import AvatarStage
 from visa_ros.tables import table
 from visa_ros.timing import StageTimes
 from visa_ros.trust.store import TrustConfig, TrustStore
+from visa_ros.trust.watermark import WatermarkConfig
 from visa_ros.types import CoarseFrame, GaussianAvatar, Presence, ShadedFrame
 from visa_ros.worker import Worker
 
@@ -45,6 +46,7 @@ class TelepresenceNode(StageNode):
         self._rendering = declare(self, 'rendering', RenderingConfig)
         self._playback = declare(self, 'playback', PlaybackConfig)
         self._shading = declare(self, 'shading', ShadingConfig)
+        self._watermark = declare(self, 'watermark', WatermarkConfig)
         self._camera = declare(self, 'camera', SourceConfig)
         capture_config = declare(self, 'capture', CaptureConfig)
         pacing = declare(self, 'pacing', PacingConfig)
@@ -71,7 +73,8 @@ class TelepresenceNode(StageNode):
 
     def show(self, avatar: GaussianAvatar) -> None:
         """Show this avatar, and start the camera if it is not running yet."""
-        self._stage = AvatarStage(avatar, self._rendering, self._playback, self._shading)
+        self._stage = AvatarStage(avatar, self._rendering, self._playback, self._shading,
+                                  self._watermark)
         self.pipeline.show(self._stage)
         if self._source:
             self._source.start()

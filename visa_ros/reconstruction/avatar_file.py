@@ -23,7 +23,7 @@ from safetensors.numpy import save as save_tensors
 from visa_ros.cache import write_atomically
 from visa_ros.conventions import BLENDSHAPES, JOINTS, PARTS
 from visa_ros.errors import AvatarError, ResourceError
-from visa_ros.types import Camera, Consent, GaussianAvatar, OperatorPose
+from visa_ros.types import POSE_LIMIT, Camera, Consent, GaussianAvatar, OperatorPose
 
 T = TypeVar('T')
 
@@ -157,7 +157,8 @@ def decode(data: bytes) -> GaussianAvatar:
         tensors = load_tensors(payload)
         about = _metadata(payload)
     except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise AvatarError(f'the avatar cannot be parsed ({error}); build it again') from error
+        raise AvatarError(f'the avatar cannot be parsed ({error!s:.200}); build it again'
+                          ) from error
     _check_tensors(tensors)
     return _assemble(tensors, about)
 
@@ -210,7 +211,7 @@ def _check_tensors(tensors: dict[str, np.ndarray]) -> None:
     """Check names, dtypes, shapes and ranges."""
     if tensors.keys() | {_MAY_LACK} != _TENSORS.keys():
         names = ', '.join(sorted((tensors.keys() | {_MAY_LACK}) ^ _TENSORS.keys()))
-        raise AvatarError(f'avatar fields missing or unknown: {names}; build it again')
+        raise AvatarError(f'avatar fields missing or unknown: {names:.200}; build it again')
     sizes: dict[str, int] = {}
     for name, value in tensors.items():
         dtype, shape = _TENSORS[name]
@@ -238,6 +239,10 @@ def _check_tensors(tensors: dict[str, np.ndarray]) -> None:
         'opacities: in [0, 1]': _in_unit(tensors['opacities']),
         'colors: in [0, 1]': _in_unit(tensors['colors']),
         'pose.blendshapes: in [0, 1]': _in_unit(tensors['pose.blendshapes']),
+        'betas: within 100': np.abs(tensors['betas']).max(initial=0) <= 100,
+        'pose: within 1000': max(np.abs(tensors[f'pose.{name}']).max() for name in (
+            'joint_rotations', 'translation', 'confidence')) <= POSE_LIMIT,
+        'camera.K: within 1e6': np.abs(K).max() <= 1e6,
         'camera.K: positive focal lengths and a last row of 0 0 1': (
             K[0, 0] > 0 and K[1, 1] > 0 and (K[2] == (0, 0, 1)).all()),
     }
@@ -285,7 +290,8 @@ def _assemble(tensors: dict[str, np.ndarray], about: dict) -> GaussianAvatar:
                 _typed(consent.get('signature', ''), str)),
         )
     except (KeyError, TypeError) as error:
-        raise AvatarError(f'the avatar header lacks or garbles {error}; build it again') from error
+        raise AvatarError(f'the avatar header lacks or garbles {error!s:.200}; build it again'
+                          ) from error
 
 
 def _typed(value: object, kind: type[T]) -> T:
