@@ -145,7 +145,7 @@ def registered(truth: UInt8, render: UInt8) -> UInt8:
     grey = [cv2.cvtColor(picture[..., :3], cv2.COLOR_RGB2GRAY) + (255 - picture[..., 3]) // 2
             for picture in (render, truth)]
     flow_of = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    flow = flow_of.calc(*grey, np.zeros((height, width, 2), np.float32))
+    flow = flow_of.calc(grey[0], grey[1], np.zeros((height, width, 2), np.float32))
     weight = (np.minimum(render[..., 3], truth[..., 3]).astype(np.float32) / 255)[..., None]
     sigma_px = _SMOOTH * max(height, width)
     flow_sum, weight_sum = (cv2.GaussianBlur(values, (0, 0), sigma_px)
