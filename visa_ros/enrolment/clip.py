@@ -19,7 +19,6 @@ from visa_ros.rendering.driving import camera_turns
 from visa_ros.types import CameraImage, OperatorPose, UInt8
 
 LEAST_S = 8.0        # of a clip, with the person in it
-MOST_S = 90.0        # of a clip is read
 _SURE = 0.5          # confidence of a face that is seen
 _TURNED = 1.0        # of |yaw| in radians, costs as much as wide open eyes that are shut
 _EXPRESSIONS = {'eyeBlinkLeft': 1.0, 'eyeBlinkRight': 1.0, 'jawOpen': 2.0, 'mouthSmileLeft': 0.3,
@@ -92,16 +91,19 @@ class Clip:
         return float(turn / _TURNED + expression + blur)
 
 
-def follow(path: Path, size_px: int, config: CaptureConfig, progress: Progress) -> Clip:
+def follow(path: Path, size_px: int, most_s: float, config: CaptureConfig,
+           progress: Progress) -> Clip:
     """
     Follow the person through a clip, as the live capture does.
 
     Parameters
     ----------
     path : Path
-        Any video that FFmpeg reads; what is beyond ``MOST_S`` is left out.
+        Any video that FFmpeg reads.
     size_px : int
         Longer side at which frames are looked at.
+    most_s : float
+        How much of it is looked at.
     config : CaptureConfig
     progress : callable
         Told step and fraction.
@@ -118,13 +120,13 @@ def follow(path: Path, size_px: int, config: CaptureConfig, progress: Progress) 
     sharpness, stamps_ns = [], []
     with PoseCapture(config) as capture:
         for rgb, stamp_ns in read_video(path):
-            if stamp_ns > MOST_S * 1e9:
+            if stamp_ns > most_s * 1e9:
                 break
             image = to_working_size(rgb, size_px)
             poses.append(capture.process(CameraImage(image, stamp_ns + 1)))
             sharpness.append(float(cv2.Laplacian(image, cv2.CV_32F).std()))
             stamps_ns.append(stamp_ns)
-            progress('follow', min(stamp_ns / MOST_S / 1e9, 1.0))
+            progress('follow', stamp_ns / most_s / 1e9)
     clip = Clip(path, size_px, poses, sharpness, stamps_ns)
     seen_s = sum(pose is not None for pose in poses) / max(len(poses), 1) * stamps_ns[-1] / 1e9
     if seen_s < LEAST_S:

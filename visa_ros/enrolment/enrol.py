@@ -21,13 +21,14 @@ from visa_ros.reconstruction.reconstruct import ReconstructionConfig
 from visa_ros.shading.config import GENERIC
 from visa_ros.shading.network import ShaderNetwork, encode_network, load_network
 from visa_ros.training.shader.streams import Pairs
-from visa_ros.types import Consent, Float32, GaussianAvatar, UInt8
+from visa_ros.types import Consent, Float32, GaussianAvatar, OperatorPose, UInt8
 
 
 @dataclass(frozen=True)
 class EnrolmentConfig(Config):
     """How much is learnt of a clip."""
 
+    most_s: float = param(90.0, 'How much of a clip is looked at [s]', low=8.0, high=3600.0)
     moments: int = param(64, 'Runs of eight frames that are looked at', low=4, high=1000)
     tune_s: float = param(270.0, 'How long the shader is tuned [s]', low=1.0, high=36000.0)
     window_px: int = param(
@@ -47,6 +48,8 @@ class Enrolled:
         Of its best frame; ``shader`` is filled where a shader of its own is better.
     portrait : int
         The number of that frame.
+    pose : OperatorPose
+        As the live capture saw it there.
     tuned : ShaderNetwork
         The personal shader, kept or not.
     held : dict of str to ndarray
@@ -60,6 +63,7 @@ class Enrolled:
 
     avatar: GaussianAvatar
     portrait: int
+    pose: OperatorPose
     tuned: ShaderNetwork
     held: Pairs
     held_out: dict[str, dict[str, float]]
@@ -108,7 +112,7 @@ def enrol(video: Path, consent: Consent, portrait: UInt8 | None = None,
         begin_s = time.monotonic()
 
     wanted = None if portrait is None else _face(to_working_size(portrait, reconstruction.size_px))
-    clip = follow(video, reconstruction.size_px, capture, progress)
+    clip = follow(video, reconstruction.size_px, config.most_s, capture, progress)
     done('follow')
     number = clip.portrait()
     (_, rgb), = clip.frames({number})
@@ -132,7 +136,7 @@ def enrol(video: Path, consent: Consent, portrait: UInt8 | None = None,
     if is_better(held_out):
         avatar = replace(avatar, shader=encode_network(tuned, {
             'operator_id': consent.operator_id, 'held out': json.dumps(held_out)}))
-    return Enrolled(avatar, number, tuned, held, held_out, seconds)
+    return Enrolled(avatar, number, followed, tuned, held, held_out, seconds)
 
 
 def _face(rgb: UInt8) -> Float32:

@@ -13,9 +13,10 @@ from rich.progress import track
 
 from visa_ros._optional import require
 from visa_ros.evaluation.avatars_subjects import CLIPS
-from visa_ros.evaluation.metrics import compare, identity
+from visa_ros.evaluation.metrics import compare
 from visa_ros.evaluation.report import Report
 from visa_ros.evaluation.shader_sequences import Sequence, sequences
+from visa_ros.identity import descriptor
 from visa_ros.shading.config import ShadingConfig
 from visa_ros.shading.stream import ShaderStream
 from visa_ros.types import Float32, UInt8
@@ -59,19 +60,20 @@ def run(arguments: argparse.Namespace) -> Report:
         for sequence in track(subjects, 'sequences', console=Console(stderr=True)):
             shown = {_RENDER: sequence.rgb}
             for name, (steps, history) in _METHODS.items():
-                shown[name] = _shaded(sequence, replace(config, steps=steps), history)
+                shown[name] = shaded(sequence, replace(config, steps=steps), history)
             kind = 'clips' if sequence.name in CLIPS else 'people'
             for name, pictures in shown.items():
                 report.values.append({'subject': sequence.name, 'kind': kind, 'method': name}
                                      | figures(sequence, pictures))
-            _write_sheet(sequence, shown, _OUT / f'shader_{sequence.name}.png')
+            write_sheet(sequence, shown, _OUT / f'shader_{sequence.name}.png')
     except KeyboardInterrupt:
         report.notes.append('interrupted: these are the sequences so far')
-    _tabulate(report)
+    tabulate(report)
     return report
 
 
-def _shaded(sequence: Sequence, config: ShadingConfig, history: bool) -> UInt8:
+def shaded(sequence: Sequence, config: ShadingConfig, history: bool = True) -> UInt8:
+    """Return the pictures that the shader's stream makes of a sequence."""
     height, width = sequence.rgb.shape[1:3]
     stream = ShaderStream(width, height, config)
     for _ in range(_FADE_IN):
@@ -95,7 +97,8 @@ def figures(sequence: Sequence, pictures: UInt8) -> dict[str, float]:
     -------
     dict of str to float
         'PSNR' (dB) and 'SSIM' where render or truth show the person; 'head', the PSNR there;
-        'identity', the cosine of face descriptors; 'sharpness', the mean absolute difference to
+        'ID-L2', the distance of dlib's face descriptors (one person: below
+        0.6); 'sharpness', the mean absolute difference to
         the blurred picture over the truth's; 'warp error', the mean absolute difference to the
         last picture moved by the truth's optical flow, over the truth's; 'first quarter' and
         'last quarter', the PSNR there.
@@ -112,8 +115,8 @@ def figures(sequence: Sequence, pictures: UInt8) -> dict[str, float]:
         for name in ('PSNR', 'SSIM', 'head'):
             compared[name].append(values.get(name, np.nan))
         corners = sequence.corners(moment)
-        compared['identity'].append(float(
-            identity(truth, corners) @ identity(pictures[moment], corners)))
+        faces = [descriptor(picture, corners) for picture in (truth, pictures[moment])]
+        compared['ID-L2'].append(float(np.linalg.norm(faces[0] - faces[1])))
         person = truth_alpha > 0.9
         compared['sharpness'].append(_detail(pictures[moment], person) / _detail(truth, person))
     quarter = max(len(compared['PSNR']) // 4, 1)
@@ -151,8 +154,8 @@ def _warp_error(sequence: Sequence, pictures: UInt8) -> float:
     return float(np.mean(out))
 
 
-def _tabulate(report: Report) -> None:
-    """Fill the table: means over people, and each clip."""
+def tabulate(report: Report) -> None:
+    """Fill the report's table: means over people, and each clip."""
     groups: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
     for value in report.values:
         group = 'people' if value['kind'] == 'people' else value['subject']
@@ -166,7 +169,7 @@ def _tabulate(report: Report) -> None:
         report.rows.append(row)
     report.notes += [
         'PSNR (dB) and SSIM where the truth or the render shows the person; head: PSNR there; '
-        'identity: cosine of face descriptors; sharpness, warp error: over those of the truth '
+        'ID-L2: distance of face descriptors; sharpness, warp error: over those of the truth '
         '(warp error: difference to the last picture moved by the flow of the truth)',
         'people: test split, avatars of one portrait as for anybody, moved as the test clip; '
         'clips: the first frame is the portrait, later frames are the truth and were fitted']
@@ -175,7 +178,7 @@ def _tabulate(report: Report) -> None:
 # --- pictures
 
 
-def _write_sheet(sequence: Sequence, shown: dict[str, UInt8], path: Path) -> None:
+def write_sheet(sequence: Sequence, shown: dict[str, UInt8], path: Path) -> None:
     """Write a picture: some moments, the head by each method and as it is."""
     cv2 = require('cv2')
     columns = shown | {'truth': sequence.truth}

@@ -10,7 +10,6 @@ import numpy as np
 
 from visa_ros import samples
 from visa_ros.body.model import load_body_model
-from visa_ros.cache import write_arrays
 from visa_ros.capture.source import read_video
 from visa_ros.evaluation.avatars_subjects import (
     BACKGROUND,
@@ -160,7 +159,7 @@ def _person(studio: Studio, number: int, frames: int) -> dict[str, np.ndarray]:
     faces = [project(model.face_landmarks.on(
         posed_body(model, BodyFit(person.betas, pose, 0, 0)), model.faces), camera)
         for pose in poses]
-    return _arrays(
+    return drawn(
         avatar, camera, [driven(avatar, person.betas, shown, pose) for pose in poses],
         [shot.rgb for shot in shots], [shot.alpha for shot in shots], faces)
 
@@ -186,10 +185,10 @@ def _clip(name: str, frames: int) -> dict[str, np.ndarray]:
         truths.append(before_background(rgb, alpha))
         alphas.append(alpha)
         faces.append(landmarks.face)
-    return _arrays(avatar, camera, poses, truths, alphas, faces)
+    return drawn(avatar, camera, poses, truths, alphas, faces)
 
 
-def _arrays(avatar: GaussianAvatar, camera: Camera, poses: list[OperatorPose],
+def drawn(avatar: GaussianAvatar, camera: Camera, poses: list[OperatorPose],
             truths: list[UInt8], alphas: list[Float32], faces: list[Float32]
             ) -> dict[str, np.ndarray]:
     """Draw the avatar in the poses; sides become multiples of ``GRID``."""

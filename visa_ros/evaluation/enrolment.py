@@ -1,0 +1,116 @@
+"""What a shader tuned to one person is worth on later seconds of their clip."""
+from __future__ import annotations
+
+import argparse
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.progress import Progress, TaskID
+
+from visa_ros import samples
+from visa_ros.capture.capture import PoseCapture
+from visa_ros.capture.config import CaptureConfig
+from visa_ros.capture.landmarkers import Landmarkers
+from visa_ros.capture.source import read_video
+from visa_ros.enrolment.clip import Progress as Steps
+from visa_ros.enrolment.enrol import Enrolled, EnrolmentConfig, enrol
+from visa_ros.enrolment.preview import write_preview
+from visa_ros.evaluation.avatars_subjects import CLIPS, before_background
+from visa_ros.evaluation.report import Report
+from visa_ros.evaluation.shader import figures, shaded, tabulate, write_sheet
+from visa_ros.evaluation.shader_sequences import Sequence, drawn
+from visa_ros.reconstruction.matte import matte
+from visa_ros.reconstruction.portrait import to_working_size
+from visa_ros.reconstruction.reconstruct import ReconstructionConfig
+from visa_ros.rendering.driving import driven
+from visa_ros.shading.config import GENERIC, ShadingConfig
+from visa_ros.shading.network import save_network
+from visa_ros.types import CameraImage, Consent, Float32, OperatorPose, UInt8
+
+_OUT = Path('out')
+_CONSENT = Consent('evaluation', 'evaluation', 0, 'for measuring')
+_LEARNT = 0.6        # share of a clip that is enrolled from
+_BETWEEN_S = 1.0     # what is learnt and what is measured
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of this measurement."""
+    parser.add_argument('--clips', nargs='*', default=list(CLIPS), choices=CLIPS, metavar='CLIP',
+                        help=f'some of: {", ".join(CLIPS)}')
+    parser.add_argument('--minutes', type=float, default=EnrolmentConfig.tune_s / 60,
+                        help='how long each shader is tuned (default: %(default)g)')
+    parser.add_argument('--frames', type=int, default=100,
+                        help='that are measured of each (default: %(default)s)')
+
+
+def run(arguments: argparse.Namespace) -> Report:
+    """Enrol the first part of each clip, shade a later part, compare it with the clip."""
+    report = Report('Enrolment: shaders tuned to one person')
+    with Progress(console=Console(stderr=True)) as bars:
+        for name in arguments.clips:
+            task = bars.add_task(name, total=1.0)
+
+            def show(step: str, share: float, name: str = name, task: TaskID = task) -> None:
+                bars.update(task, completed=share, description=f'{name}: {step}')
+
+            _measure(report, name, arguments.minutes, arguments.frames, show)
+    tabulate(report)
+    report.notes.append(
+        'clips: the first 60 % were enrolled, what is measured is later by a second and more and '
+        'driven by the live capture; generic: the shader for anybody')
+    return report
+
+
+def _measure(report: Report, name: str, minutes: float, frames: int,
+             show: Steps) -> None:
+    video = samples.video(name)
+    stamps_ns = [stamp_ns for _, stamp_ns in read_video(video)]
+    learnt_s = _LEARNT * stamps_ns[-1] / 1e9
+    enrolled = enrol(video, _CONSENT, config=EnrolmentConfig(
+        most_s=learnt_s, tune_s=60 * minutes), progress=show)
+    write_preview(enrolled, _OUT / f'enrolment_{name}_preview.png')
+    first = int(np.searchsorted(stamps_ns, (learnt_s + _BETWEEN_S) * 1e9))
+    sequence = _later(name, video, enrolled, first, frames)
+    weights = {'personal': _OUT / f'enrolment_{name}.safetensors'}
+    save_network(enrolled.tuned, weights['personal'], {})
+    if GENERIC.is_file():
+        weights['generic'] = GENERIC
+    shown = {'avatar': sequence.rgb}
+    for kind, path in weights.items():
+        shown[kind] = shaded(sequence, ShadingConfig(weights=str(path), deadline_ms=0))
+    for kind, pictures in shown.items():
+        report.values.append({'subject': name, 'kind': 'clips', 'method': kind}
+                             | figures(sequence, pictures))
+    write_sheet(sequence, shown, _OUT / f'enrolment_{name}.png')
+    seconds = ', '.join(f'{step} {value:.0f}' for step, value in enrolled.seconds.items())
+    held_out = ', '.join(f"{kind} {values['PSNR']:.2f} dB"
+                         for kind, values in enrolled.held_out.items())
+    report.notes.append(f'{name}: {seconds} s; held out while enrolling: {held_out}; the personal '
+                        f'shader is {"kept" if enrolled.avatar.shader else "not kept"}')
+
+
+def _later(name: str, video: Path, enrolled: Enrolled, first: int, frames: int) -> Sequence:
+    """Return a later part of the clip beside what the avatar shows of it."""
+    config = CaptureConfig(focal_ratio=ReconstructionConfig.focal_ratio)
+    avatar = enrolled.avatar
+    poses: list[OperatorPose] = []
+    truths: list[UInt8] = []
+    alphas: list[Float32] = []
+    faces: list[Float32] = []
+    with PoseCapture(config) as capture, Landmarkers(config, 'still', mask=True) as landmarkers:
+        for number, (full, stamp_ns) in enumerate(islice(read_video(video), first + frames)):
+            rgb = to_working_size(full, ReconstructionConfig.size_px)
+            pose = capture.process(CameraImage(rgb, stamp_ns + 1))
+            if number < first or pose is None:
+                continue
+            seen = landmarkers.detect(rgb, number)
+            if seen is None or seen.mask is None or seen.face is None:
+                continue
+            alpha = matte(rgb, seen.mask, seen.face)
+            poses.append(driven(avatar, np.zeros_like(avatar.betas), enrolled.pose, pose))
+            truths.append(before_background(rgb, alpha))
+            alphas.append(alpha)
+            faces.append(seen.face)
+    return Sequence(name, **drawn(avatar, avatar.camera, poses, truths, alphas, faces))
