@@ -10,6 +10,7 @@ import numpy as np
 
 from visa_ros import samples
 from visa_ros.body.model import load_body_model
+from visa_ros.cache import write_arrays
 from visa_ros.capture.source import read_video
 from visa_ros.evaluation.avatars_subjects import (
     BACKGROUND,
