@@ -2,6 +2,7 @@
 import array
 import os
 import signal
+import socket
 import urllib.request
 from contextlib import ExitStack
 
@@ -19,7 +20,8 @@ from visa_ros.nodes._conversions import image_from_msg, pose_from_msg, stamp_fro
 from visa_ros.nodes._qos import LATCHED, STREAM_IN, STREAM_OUT
 from visa_ros.types import Presence
 
-_WEB_PORT = 18081
+with socket.create_server(('127.0.0.1', 0)) as _free:
+    _WEB_PORT = _free.getsockname()[1]
 
 
 def _health(watcher, node):

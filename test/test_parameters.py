@@ -53,7 +53,7 @@ def test_a_node_declares_them_with_description_and_default(make_node, prefix):
     for item in fields(config):
         descriptor = node.describe_parameter(f'{prefix}.{item.name}')
         assert descriptor.description == item.metadata['description']
-        assert descriptor.read_only
+        assert not descriptor.read_only
 
 
 @pytest.mark.parametrize(('name', 'value'), [

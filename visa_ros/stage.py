@@ -5,6 +5,7 @@ import time
 from typing import TYPE_CHECKING
 
 from visa_ros.body.model import load_body_model
+from visa_ros.config import Config
 from visa_ros.errors import PoseError
 from visa_ros.rendering.playback import PlaybackConfig, PosePlayback
 from visa_ros.rendering.renderer import AvatarRenderer, RenderingConfig
@@ -64,6 +65,16 @@ class AvatarStage:
                             f'the likeness of {owner!r}; set capture.operator_id')
         self._playback.put(pose, time.monotonic())
 
+    def change(self, config: Config) -> None:
+        """Take new settings of rendering, playback or shading while it runs."""
+        if isinstance(config, RenderingConfig):
+            self._renderer = AvatarRenderer(
+                self.avatar, config, features=self.shader is not None)
+        elif isinstance(config, PlaybackConfig):
+            self._playback.change(config)
+        elif isinstance(config, ShadingConfig) and self.shader:
+            self.shader.change(config)
+
     def frame(self) -> CoarseFrame:
         """Draw the avatar as it is now; the frame's buffers are reused."""
         pose, presence = self._playback.at(time.monotonic())
@@ -75,11 +86,13 @@ class AvatarStage:
             return self.shader.shade(frame)
         return ShadedFrame(frame.rgb, frame.stamp_ns, frame.presence)
 
-    def shading_health(self) -> dict[str, str | int]:
-        """Return what diagnostics say of the shader."""
+    def health(self) -> dict[str, str | int]:
+        """Return what diagnostics say: what draws and shades, and how the shader fares."""
+        drawn: dict[str, str | int] = {
+            'gaussians': len(self.avatar), 'backend': self._renderer.backend}
         if not self.shader:
-            return {'shader': 'none'}
-        return {'shader': self.shader.runtime.name, 'shaded_late': self.shader.late,
+            return {**drawn, 'shader': 'none'}
+        return {**drawn, 'shader': self.shader.runtime.name, 'shaded_late': self.shader.late,
                 'shading_failed': self.shader.failed}
 
     def points(self) -> tuple[Float32, Float32]:

@@ -94,6 +94,11 @@ class PoseCapture:
         """Run every tracker once, so that the first image of the camera is not the slowest."""
         self._trackers.detect(np.full((480, 640, 3), 127, np.uint8), 0)
 
+    def change(self, config: CaptureConfig) -> None:
+        """Take those settings that may change between two images."""
+        self.config = config
+        self._trackers.config = config
+
     def close(self) -> None:
         """Release threads and models."""
         self._trackers.close()

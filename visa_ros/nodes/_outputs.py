@@ -1,8 +1,6 @@
 """What the nodes publish of poses and frames; each topic only while somebody listens."""
 from __future__ import annotations
 
-import time
-
 import cv2
 import numpy as np
 from geometry_msgs.msg import Point, TransformStamped
@@ -49,11 +47,20 @@ class PoseOutputs:
 
     def __init__(self, node: StageNode) -> None:
         self._node = node
-        self._pose = node.create_publisher(OperatorPoseMsg, 'operator_pose', STREAM_OUT)
-        self._skeleton = node.create_publisher(MarkerArray, 'skeleton', STREAM_OUT)
+        self._pose = node.publish_to(OperatorPoseMsg, 'operator_pose', STREAM_OUT)
+        self._skeleton = node.publish_to(MarkerArray, 'skeleton', STREAM_OUT)
         self._model = load_body_model()
         self._tf = (require('tf2_ros').TransformBroadcaster(node)
                     if available('tf2_ros') else None)
+        if self._tf:
+            assert node.opened is not None
+            node.opened.callback(node.destroy_publisher, self._tf.pub_tf)
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anybody listens to poses in any form."""
+        return self._node.wanted(
+            self._pose, self._skeleton, *([self._tf.pub_tf] if self._tf else ()))
 
     def publish(self, pose: OperatorPose) -> None:
         """Publish one pose."""
@@ -92,8 +99,8 @@ class FrameOutputs:
         self._node = node
         self._pictures = {name: _PictureOutput(node, f'{name}/image')
                           for name in ('coarse', 'shaded')}
-        self._points = node.create_publisher(PointCloud2, 'avatar/points', STREAM_OUT)
-        self._timing = node.create_publisher(FrameTiming, 'frame_timing', STREAM_OUT)
+        self._points = node.publish_to(PointCloud2, 'avatar/points', STREAM_OUT)
+        self._timing = node.publish_to(FrameTiming, 'frame_timing', STREAM_OUT)
 
     @property
     def wanted(self) -> bool:
@@ -109,7 +116,7 @@ class FrameOutputs:
         if self._node.wanted(self._points):
             self._node.send(self._points, points_to_msg(*points, frame.stamp_ns, frame_id))
         live = frame.presence is Presence.LIVE
-        latency_ms = (time.time_ns() - frame.stamp_ns) / 1e6 if live else 0.0
+        latency_ms = (self._node.now_ns() - frame.stamp_ns) / 1e6 if live else 0.0
         self._node.send(self._timing, FrameTiming(
             header=header(frame.stamp_ns, frame_id), stages=list(times.ms),
             stage_ms=list(times.ms.values()), latency_ms=latency_ms, dropped=dropped,
@@ -121,8 +128,8 @@ class _PictureOutput:
 
     def __init__(self, node: StageNode, topic: str) -> None:
         self._node = node
-        self._image = node.create_publisher(Image, topic, STREAM_OUT)
-        self._jpeg = node.create_publisher(CompressedImage, f'{topic}/compressed', STREAM_OUT)
+        self._image = node.publish_to(Image, topic, STREAM_OUT)
+        self._jpeg = node.publish_to(CompressedImage, f'{topic}/compressed', STREAM_OUT)
         self._message = ImageMessage()
 
     @property
