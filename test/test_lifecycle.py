@@ -190,7 +190,7 @@ class TestParametersOfANodeThatRuns:
         ('lifecycle.autostart', False, 'is read when the node is configured'),
         ('rendering.background', 'blueish', 'must be a colour'),
         ('playback.hold_s', -1.0, 'playback.hold_s'),
-        ('pacing.idle_fps', 'fast', 'pacing.idle_fps')])
+        ('pacing.idle_fps', 'fast', 'Wrong parameter type')])
     def test_what_may_not_is_refused_with_a_reason(self, renderer, name, value, reason):
         result = renderer[1].set(name, value)
         assert not result.successful

@@ -172,15 +172,16 @@ def test_the_readmes_table_has_every_launch_argument_with_its_default():
                       (ROOT / 'README.md').read_text(), re.MULTILINE)
     for name, keywords in launch_arguments().items():
         default = ast.parse(keywords['default_value'], mode='eval').body
-        shown = default.value if isinstance(default, ast.Constant) else 'config/telepresence.yaml'
-        assert (name, shown) in rows
+        assert (name, default.value) in rows
 
 
 def test_launch_starts_the_nodes_that_exist_and_sets_parameters_that_exist():
     from visa_ros.nodes.avatar_reconstruction import AvatarConfig
 
     constants = launch_constants()
-    assert sorted((*constants['OPERATOR'], *constants['ROBOT'], 'telepresence')) == NODES
+    roles = *constants['OPERATOR'], *constants['EDGE'], *constants['ROBOT']
+    assert sorted((*roles, 'telepresence')) == NODES
+    assert constants['RENDERER'] in constants['EDGE']
     parameters = {
         f'{prefix}.{item.name}': type(item.default)
         for prefix, config in (('camera', SourceConfig), ('avatar', AvatarConfig),

@@ -19,8 +19,7 @@ class CaptureConfig(Config):
     hands_every: int = param(
         1, 'Fingers are tracked on every n-th frame', low=1, high=10, live=True)
     max_side_px: int = param(
-        1280, 'Larger images are shrunk to this before tracking, pixels', low=160, high=4096,
-        live=True)
+        1280, 'Larger images are shrunk to this before tracking, pixels', low=160, high=4096)
     away_s: float = param(
         2.0, 'After this time without the operator, seconds, somebody else may take the place',
         low=0.0, high=600.0, live=True)
