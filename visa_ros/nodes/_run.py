@@ -36,7 +36,6 @@ SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FA
 
 # A process ends this long after a signal, whatever it is doing.
 _GRACE_S = 1.7
-_WATCHER = 'end_in_time'
 
 
 class StageNode(LifecycleNode):
@@ -336,14 +335,16 @@ def _end_in_time() -> None:
         os.write(2, b'visa_ros: ended while something was still at work\n')
         os._exit(0)
 
-    threading.Thread(target=watch, name=_WATCHER, daemon=True).start()
+    threading.Thread(target=watch, name='end_in_time', daemon=True).start()
 
 
 def _leave(status: int) -> None:
-    """Leave threads behind that native code still holds: the interpreter's end would crash."""
-    left = [thread for thread in threading.enumerate()
-            if thread is not threading.main_thread() and thread.name != _WATCHER]
-    if left:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
+    """
+    End the process at once, now that all is closed.
+
+    The interpreter's own end takes MediaPipe seconds, and crashes in threads that native code
+    still holds.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
