@@ -5,7 +5,7 @@ import cv2
 import numpy as np
 from geometry_msgs.msg import Point, TransformStamped
 from scipy.spatial.transform import Rotation
-from sensor_msgs.msg import CompressedImage, Image, PointCloud2
+from sensor_msgs.msg import CompressedImage, Image, JointState, PointCloud2
 from std_msgs.msg import ColorRGBA
 from visualization_msgs.msg import Marker, MarkerArray
 
@@ -19,13 +19,15 @@ from visa_ros.nodes._conversions import (
     ImageMessage,
     compressed_to_msg,
     header,
+    joint_state_to_msg,
     points_to_msg,
     pose_to_msg,
 )
+from visa_ros.nodes._humans import HumanOutputs
 from visa_ros.nodes._qos import STREAM_OUT
 from visa_ros.nodes._run import StageNode
 from visa_ros.timing import StageTimes
-from visa_ros.types import CoarseFrame, Float32, OperatorPose, Presence, ShadedFrame, UInt8
+from visa_ros.types import Camera, CoarseFrame, Float32, OperatorPose, Presence, ShadedFrame, UInt8
 
 # Columns: REP-155's body axes (x forward, y left, z up) in the body frame (x left, y up, z
 # forward).
@@ -36,19 +38,26 @@ _JPEG_QUALITY = 85
 
 class PoseOutputs:
     """
-    Publish operator poses: the message, a skeleton for rviz, and TF where tf2_ros exists.
+    Publish operator poses: as message, joint angles, skeleton for rviz, TF and ROS4HRI's topics.
+
+    The last two where tf2_ros and hri_msgs are installed.
 
     Parameters
     ----------
     node : StageNode
-        Topics are relative to its namespace: ``operator_pose``, ``skeleton``.
+        Topics are relative to its namespace: ``operator_pose``, ``operator_joint_states``,
+        ``skeleton``.
+    operator_id : str
+        Whose poses.
 
     """
 
-    def __init__(self, node: StageNode) -> None:
+    def __init__(self, node: StageNode, operator_id: str) -> None:
         self._node = node
         self._pose = node.publish_to(OperatorPoseMsg, 'operator_pose', STREAM_OUT)
         self._skeleton = node.publish_to(MarkerArray, 'skeleton', STREAM_OUT)
+        self._joints = node.publish_to(JointState, 'operator_joint_states', STREAM_OUT)
+        self._humans = HumanOutputs(node, operator_id) if available('hri_msgs') else None
         self._model = load_body_model()
         self._tf = (require('tf2_ros').TransformBroadcaster(node)
                     if available('tf2_ros') else None)
@@ -60,22 +69,29 @@ class PoseOutputs:
     def wanted(self) -> bool:
         """Whether anybody listens to poses in any form."""
         return self._node.wanted(
-            self._pose, self._skeleton, *([self._tf.pub_tf] if self._tf else ()))
+            self._pose, self._joints, self._skeleton, *([self._tf.pub_tf] if self._tf else ())
+            ) or bool(self._humans and self._humans.wanted)
 
-    def publish(self, pose: OperatorPose) -> None:
-        """Publish one pose."""
+    def publish(self, pose: OperatorPose, camera: Camera | None) -> None:
+        """Publish one pose; ``camera`` is that of its image."""
         self._node.send(self._pose, pose_to_msg(pose))
+        humans = self._humans if self._humans and self._humans.wanted and camera else None
         skeleton_wanted = self._node.wanted(self._skeleton)
-        if not (skeleton_wanted or self._tf) or not pose.confidence.any():
+        seen = bool(pose.confidence.any())
+        if seen and self._node.wanted(self._joints):
+            self._node.send(self._joints, joint_state_to_msg(pose))
+        if not (humans or (seen and (skeleton_wanted or self._tf))):
             return
         joints = self._model.joints_template  # of the mean person: the pose has no shape
         transforms = joint_transforms(
             self._model, joints, pose.joint_rotations, pose.translation)
         positions = posed_joints(transforms, joints)
-        if skeleton_wanted:
+        if humans and camera:
+            humans.publish(pose, positions, camera)
+        if skeleton_wanted and seen:
             marker = _skeleton_marker(pose, positions)
             self._node.send(self._skeleton, MarkerArray(markers=[marker]))
-        if self._tf:
+        if self._tf and seen:
             self._tf.sendTransform([
                 _transform(pose, f'{name}_{pose.operator_id}', positions[JOINT_INDEX[joint]],
                            transforms[JOINT_INDEX[joint], :, :3]

@@ -43,7 +43,7 @@ class PoseCaptureNode(StageNode):
 
     def open(self, opened: ExitStack) -> None:
         """Take images, publish poses."""
-        self._outputs = PoseOutputs(self)
+        self._outputs = PoseOutputs(self, self.settings.of(CaptureConfig).operator_id)
         self._last = OperatorPose.rest()
         self._pace(self.settings.of(PacingConfig))
         self._worker: Worker[Image | CompressedImage] = Worker('pose_capture', self._handle)
@@ -70,7 +70,7 @@ class PoseCaptureNode(StageNode):
         assert capture
         image = image_from_msg(msg)
         self._last = capture.process(image) or self._last.unseen(image)
-        self._outputs.publish(self._last)
+        self._outputs.publish(self._last, capture.camera)
         self._flow.add(image.stamp_ns, time.monotonic() - start_s)
 
     def health(self) -> Health:

@@ -71,14 +71,16 @@ class TelepresenceNode(StageNode):
         """Open screen and topics, and the camera as soon as there is an avatar."""
         assert self._capture
         self._presence = Presence.LINK_LOST
-        self._poses = PoseOutputs(self)
+        capture = self._capture
+        self._poses = PoseOutputs(self, self.settings.of(CaptureConfig).operator_id)
         self._frames = FrameOutputs(self)
         sinks = open_sinks(self.settings.of(DisplayConfig))
         self._sinks = sinks
         pacing = self.settings.of(PacingConfig)
         self._flow = Flow(1 / pacing.capture_fps)
         self.pipeline = Pipeline(
-            self._capture, sinks, pacing, on_pose=self._poses.publish,
+            capture, sinks, pacing,
+            on_pose=lambda pose: self._poses.publish(pose, capture.camera),
             on_frame=self._publish_frame, now_ns=self.now_ns)
         opened.callback(self._print_summary)
         opened.callback(self.pipeline.close)
