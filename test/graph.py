@@ -65,8 +65,9 @@ class Watcher:
         rclpy.shutdown(context=self.context)
         self._thread.join()
 
-    def subscribe(self, kind: type, topic: str, qos: QoSProfile | int) -> list[Any]:
-        """Subscribe; messages gather in the returned list."""
+    def subscribe(self, kind: type, topic: str, qos: QoSProfile | int,
+                  raw: bool = False) -> list[Any]:
+        """Subscribe; messages, or their bytes, gather in the returned list."""
         messages = self.received[topic] = []
 
         def take(message: Any) -> None:
@@ -74,7 +75,7 @@ class Watcher:
                 messages.append(message)
                 self._changed.notify_all()
 
-        self.node.create_subscription(kind, topic, take, qos)
+        self.node.create_subscription(kind, topic, take, qos, raw=raw)
         return messages
 
     def wait(self, condition: Callable[[], Any], what: str, timeout_s: float = TIMEOUT_S) -> Any:

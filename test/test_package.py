@@ -1,5 +1,6 @@
 """The package's promises: versions, executables, light imports, pinned and portable files."""
 import ast
+import json
 import os
 import re
 import subprocess
@@ -200,6 +201,21 @@ def test_rviz_shows_topics_that_a_node_publishes():
     strings = {item.value for path in (PYTHON / 'nodes').glob('*.py')
                for item in ast.walk(ast.parse(path.read_text())) if isinstance(item, ast.Constant)}
     assert topics <= strings
+
+
+def test_foxglove_shows_topics_that_a_node_publishes():
+    layout = json.loads((ROOT / 'config' / 'foxglove_layout.json').read_text())
+    panels = json.dumps(layout['configById'])
+    topics = {topic.removesuffix('/compressed')
+              for topic in re.findall(r'"(?:/)([a-z_/]+)', panels)}
+    assert {'frame_timing', 'shaded/image', 'diagnostics'} <= topics
+    strings = {item.value.removeprefix('/') for path in (PYTHON / 'nodes').glob('*.py')
+               for item in ast.walk(ast.parse(path.read_text()))
+               if isinstance(item, ast.Constant) and isinstance(item.value, str)}
+    strings |= {f'{name}/image' for name in ('coarse', 'shaded')}
+    assert topics <= strings
+    shown = set(re.findall(r'"([\w0-9]+![\w]+)"', json.dumps(layout['layout'])))
+    assert shown == set(layout['configById'])
 
 
 def test_the_fast_dds_profile_holds_images_and_reaches_other_machines():
