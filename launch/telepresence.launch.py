@@ -1,12 +1,17 @@
 """
-Show the operator's avatar: all on one machine, or the operator's and the robot's side apart.
+Show an operator's avatar: all on one machine, or each role on its own.
 
 ::
 
     ros2 launch visa_ros telepresence.launch.py                           # the demo
     ros2 launch visa_ros telepresence.launch.py source:=/dev/video0 portrait:=me.jpg
-    ros2 launch visa_ros telepresence.launch.py role:=operator namespace:=robot1  # on the laptop
-    ros2 launch visa_ros telepresence.launch.py role:=robot namespace:=robot1     # on the robot
+
+    # laptop, GPU machine, robot:
+    ros2 launch visa_ros telepresence.launch.py role:=operator namespace:=ada
+    ros2 launch visa_ros telepresence.launch.py role:=edge namespace:=ada
+    ros2 launch visa_ros telepresence.launch.py role:=robot namespace:=ada
+
+doc/deployment.md has more: several operators and robots, networks, the internet.
 """
 from launch import LaunchContext, LaunchDescription
 from launch.actions import (
@@ -24,9 +29,11 @@ from launch_ros.substitutions import FindPackageShare
 PACKAGE = 'visa_ros'
 CONFIG = PathJoinSubstitution([FindPackageShare(PACKAGE), 'config'])
 
-# The nodes of each side; the executable `telepresence` is both in one process.
-OPERATOR = ('video_source', 'pose_capture', 'avatar_reconstruction')
-ROBOT = ('avatar_renderer', 'avatar_display')
+# The nodes of each role; the executable `telepresence` is all of them in one process.
+OPERATOR = ('video_source', 'pose_capture')
+EDGE = ('avatar_reconstruction', 'avatar_renderer')
+ROBOT = ('avatar_display',)
+RENDERER = 'avatar_renderer'
 
 # Parameters that an argument sets when it is not empty.
 PARAMETERS = {'source': 'camera.source', 'portrait': 'avatar.portrait'}
@@ -50,8 +57,11 @@ ARGUMENTS = (
         'display', default_value='', choices=list(DISPLAYS),
         description='Where the pictures go; empty: as params_file says'),
     DeclareLaunchArgument(
-        'role', default_value='all', choices=['all', 'operator', 'robot'],
-        description='Which side runs here: camera and avatar, screen, or both'),
+        'role', default_value='all', choices=['all', 'operator', 'edge', 'robot'],
+        description='What runs here: camera and capture, avatar and rendering, screen, or all'),
+    DeclareLaunchArgument(
+        'renderer', default_value='edge', choices=['edge', 'robot'],
+        description='Which role draws: edge sends pictures to the robot, robot draws them itself'),
     DeclareLaunchArgument(
         'composed', default_value='true', choices=['true', 'false'],
         description='role:=all in one process, without a ROS hop from camera to screen; false: '
@@ -59,8 +69,19 @@ ARGUMENTS = (
     DeclareLaunchArgument(
         'namespace', default_value='', description='ROS namespace of all nodes and topics'),
     DeclareLaunchArgument(
-        'params_file', default_value=PathJoinSubstitution([CONFIG, 'telepresence.yaml']),
-        description='Parameters of all nodes'),
+        'operator', default_value='',
+        description="Namespace that the poses come from, and the avatar where it is not built "
+        "here; empty: the own one"),
+    DeclareLaunchArgument(
+        'params_file', default_value='',
+        description="Parameters of all nodes; empty: config/ROLE.yaml, which says what differs "
+        "from the defaults"),
+    DeclareLaunchArgument(
+        'autostart', default_value='true', choices=['true', 'false'],
+        description='Nodes configure and activate themselves; false: a lifecycle manager does'),
+    DeclareLaunchArgument(
+        'respawn', default_value='true', choices=['true', 'false'],
+        description='Start a node again, 2 s after its process has ended'),
     DeclareLaunchArgument(
         'rviz', default_value='false', choices=['true', 'false'],
         description='Start rviz with pictures, skeleton and avatar'),
@@ -76,18 +97,32 @@ ARGUMENTS = (
 def start_nodes(context: LaunchContext) -> list[Node]:
     """Return the nodes that the arguments ask for."""
     arguments = context.launch_configurations
+    role, on_robot = arguments['role'], arguments['renderer'] == 'robot'
     composed = IfCondition(LaunchConfiguration('composed')).evaluate(context)
     executables = {
-        'all': ('telepresence',) if composed else OPERATOR + ROBOT,
+        'all': ('telepresence',) if composed else OPERATOR + EDGE + ROBOT,
         'operator': OPERATOR,
-        'robot': ROBOT,
-    }[arguments['role']]
+        'edge': tuple(name for name in EDGE if not (on_robot and name == RENDERER)),
+        'robot': ((RENDERER,) if on_robot else ()) + ROBOT,
+    }[role]
+    file = arguments['params_file'] or PathJoinSubstitution(
+        [CONFIG, 'telepresence.yaml' if role == 'all' else f'{role}.yaml'])
     overrides = DISPLAYS[arguments['display']] | {
         parameter: ParameterValue(arguments[argument], value_type=str)
-        for argument, parameter in PARAMETERS.items() if arguments[argument]}
+        for argument, parameter in PARAMETERS.items() if arguments[argument]} | {
+        'lifecycle.autostart': arguments['autostart'] == 'true'}
+    if role == 'robot' and on_robot:  # the picture does not cross a network
+        overrides['transport.compressed'] = False
+    # Only the renderer's: a node publishes under its own namespace.
+    elsewhere = ('operator_pose',) if 'avatar_reconstruction' in executables else (
+        'operator_pose', 'avatar')
+    from_operator = [(topic, f'/{arguments["operator"].strip("/")}/{topic}')
+                     for topic in elsewhere] if arguments['operator'] else []
     return [
         Node(package=PACKAGE, executable=executable, output='screen',
-             parameters=[arguments['params_file'], overrides],
+             parameters=[file, overrides],
+             remappings=from_operator if executable == RENDERER else [],
+             respawn=arguments['respawn'] == 'true', respawn_delay=2.0,
              ros_arguments=['--log-level', arguments['log_level']])
         for executable in executables
         if not (executable == 'video_source' and arguments['source'] == 'topic')]

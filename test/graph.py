@@ -12,8 +12,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import rclpy
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState, GetState
+from rcl_interfaces.srv import SetParameters
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
 
 TIMEOUT_S = 60.0
@@ -61,8 +65,9 @@ class Watcher:
         rclpy.shutdown(context=self.context)
         self._thread.join()
 
-    def subscribe(self, kind: type, topic: str, qos: QoSProfile | int) -> list[Any]:
-        """Subscribe; messages gather in the returned list."""
+    def subscribe(self, kind: type, topic: str, qos: QoSProfile | int,
+                  raw: bool = False) -> list[Any]:
+        """Subscribe; messages, or their bytes, gather in the returned list."""
         messages = self.received[topic] = []
 
         def take(message: Any) -> None:
@@ -70,7 +75,7 @@ class Watcher:
                 messages.append(message)
                 self._changed.notify_all()
 
-        self.node.create_subscription(kind, topic, take, qos)
+        self.node.create_subscription(kind, topic, take, qos, raw=raw)
         return messages
 
     def wait(self, condition: Callable[[], Any], what: str, timeout_s: float = TIMEOUT_S) -> Any:
@@ -94,6 +99,42 @@ class Watcher:
             except AssertionError:
                 if time.monotonic() > end_s:
                     raise
+
+
+class Managed:
+    """A managed node in another process, led by its services as a lifecycle manager does."""
+
+    def __init__(self, watcher: Watcher, name: str) -> None:
+        self._watcher = watcher
+        self._clients = {
+            service: watcher.node.create_client(kind, f'{name}/{service}')
+            for service, kind in (('change_state', ChangeState), ('get_state', GetState),
+                                  ('set_parameters', SetParameters))}
+
+    def ask(self, service: str, request: Any) -> Any:
+        """Call a service of the node."""
+        return self._watcher.wait(self.send(service, request).result, f'an answer of {service}')
+
+    def send(self, service: str, request: Any) -> Any:
+        """Call a service of the node and return the future."""
+        client = self._clients[service]
+        assert client.wait_for_service(TIMEOUT_S), service
+        return client.call_async(request)
+
+    def change(self, transition: int) -> bool:
+        """Ask for a transition and return whether it succeeded."""
+        return self.ask('change_state', ChangeState.Request(
+            transition=Transition(id=transition))).success
+
+    @property
+    def state(self) -> str:
+        """The state's label."""
+        return self.ask('get_state', GetState.Request()).current_state.label
+
+    def set(self, name: str, value: Any) -> Any:
+        """Set a parameter and return its result."""
+        parameter = Parameter(name, value=value).to_parameter_msg()
+        return self.ask('set_parameters', SetParameters.Request(parameters=[parameter])).results[0]
 
 
 def alive(process: subprocess.Popen) -> bool:

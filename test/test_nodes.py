@@ -2,6 +2,7 @@
 import array
 import os
 import signal
+import socket
 import urllib.request
 from contextlib import ExitStack
 
@@ -27,7 +28,8 @@ from visa_ros.trust.keys import load_or_make_key
 from visa_ros.trust.store import TrustConfig, TrustStore
 from visa_ros.types import Presence
 
-_WEB_PORT = 18081
+with socket.create_server(('127.0.0.1', 0)) as _free:
+    _WEB_PORT = _free.getsockname()[1]
 
 
 def _health(watcher, node):

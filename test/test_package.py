@@ -1,5 +1,6 @@
 """The package's promises: versions, executables, light imports, pinned and portable files."""
 import ast
+import json
 import os
 import re
 import subprocess
@@ -172,15 +173,16 @@ def test_the_readmes_table_has_every_launch_argument_with_its_default():
                       (ROOT / 'README.md').read_text(), re.MULTILINE)
     for name, keywords in launch_arguments().items():
         default = ast.parse(keywords['default_value'], mode='eval').body
-        shown = default.value if isinstance(default, ast.Constant) else 'config/telepresence.yaml'
-        assert (name, shown) in rows
+        assert (name, default.value) in rows
 
 
 def test_launch_starts_the_nodes_that_exist_and_sets_parameters_that_exist():
     from visa_ros.nodes.avatar_reconstruction import AvatarConfig
 
     constants = launch_constants()
-    assert sorted((*constants['OPERATOR'], *constants['ROBOT'], 'telepresence')) == NODES
+    roles = *constants['OPERATOR'], *constants['EDGE'], *constants['ROBOT']
+    assert sorted((*roles, 'telepresence')) == NODES
+    assert constants['RENDERER'] in constants['EDGE']
     parameters = {
         f'{prefix}.{item.name}': type(item.default)
         for prefix, config in (('camera', SourceConfig), ('avatar', AvatarConfig),
@@ -199,6 +201,21 @@ def test_rviz_shows_topics_that_a_node_publishes():
     strings = {item.value for path in (PYTHON / 'nodes').glob('*.py')
                for item in ast.walk(ast.parse(path.read_text())) if isinstance(item, ast.Constant)}
     assert topics <= strings
+
+
+def test_foxglove_shows_topics_that_a_node_publishes():
+    layout = json.loads((ROOT / 'config' / 'foxglove_layout.json').read_text())
+    panels = json.dumps(layout['configById'])
+    topics = {topic.removesuffix('/compressed')
+              for topic in re.findall(r'"(?:/)([a-z_/]+)', panels)}
+    assert {'frame_timing', 'shaded/image', 'diagnostics'} <= topics
+    strings = {item.value.removeprefix('/') for path in (PYTHON / 'nodes').glob('*.py')
+               for item in ast.walk(ast.parse(path.read_text()))
+               if isinstance(item, ast.Constant) and isinstance(item.value, str)}
+    strings |= {f'{name}/image' for name in ('coarse', 'shaded')}
+    assert topics <= strings
+    shown = set(re.findall(r'"([\w0-9]+![\w]+)"', json.dumps(layout['layout'])))
+    assert shown == set(layout['configById'])
 
 
 def test_the_fast_dds_profile_holds_images_and_reaches_other_machines():

@@ -46,6 +46,14 @@ def test_the_yaml_file_parses_to_the_defaults():
         assert config(**values[prefix]) == config()
 
 
+@pytest.mark.parametrize('role', ['operator', 'edge', 'robot'])
+def test_a_roles_file_sets_parameters_that_exist(role):
+    values = yaml.safe_load((_ROOT / 'config' / f'{role}.yaml').read_text())['/**']
+    for prefix, given in values['ros__parameters'].items():
+        assert given
+        STAGES[prefix][0](**given)
+
+
 @pytest.mark.parametrize('prefix', STAGES)
 def test_a_node_declares_them_with_description_and_default(make_node, prefix):
     node, config = make_node(), STAGES[prefix][0]
@@ -53,7 +61,7 @@ def test_a_node_declares_them_with_description_and_default(make_node, prefix):
     for item in fields(config):
         descriptor = node.describe_parameter(f'{prefix}.{item.name}')
         assert descriptor.description == item.metadata['description']
-        assert descriptor.read_only
+        assert not descriptor.read_only
 
 
 @pytest.mark.parametrize(('name', 'value'), [

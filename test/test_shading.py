@@ -82,11 +82,11 @@ def test_a_stage_with_weights_shades_its_frames_and_says_so(weights, astronaut):
         frame = stage.frame()
         picture = stage.shade(frame).rgb
     assert np.abs(picture.astype(int) - frame.rgb).max() > 0
-    assert stage.shading_health()['shader'].startswith('torch')
+    assert stage.health()['shader'].startswith('torch')
     plain = AvatarStage(avatar, RenderingConfig(SIZE, SIZE), shading=ShadingConfig())
     frame = plain.frame()
     assert plain.shade(frame).rgb is frame.rgb
-    assert plain.shading_health() == {'shader': 'none'}
+    assert plain.health()['shader'] == 'none'
 
 
 def test_what_was_shown_before_counts(weights, frames):

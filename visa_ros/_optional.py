@@ -12,6 +12,7 @@ _INSTALL = {
     'dlib': ('comparing faces', 'pip install -r requirements-faces.txt'),
     'cv2': ('image input and output', 'pip install opencv-contrib-python'),
     'gsplat': ('rendering on a CUDA GPU', 'pip install gsplat==1.5.3'),
+    'hri_msgs': ('ROS4HRI topics', 'a ROS 2 installation with ros-jazzy-hri-msgs'),
     'mediapipe': ('pose capture', 'pip install mediapipe==0.10.33'),
     'moderngl': ('baking the body model and synthetic people', 'pip install moderngl'),
     'skimage': ('the default portrait', 'pip install scikit-image'),

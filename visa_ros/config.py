@@ -17,7 +17,7 @@ from visa_ros.errors import InputError
 
 
 def param(default: Any, description: str, *, low: float | None = None,
-          high: float | None = None, choices: tuple[str, ...] = ()) -> Any:
+          high: float | None = None, choices: tuple[str, ...] = (), live: bool = False) -> Any:
     """
     Declare one setting of a ``Config``.
 
@@ -31,10 +31,12 @@ def param(default: Any, description: str, *, low: float | None = None,
         Inclusive range of a number.
     choices : tuple of str, optional
         The valid strings.
+    live : bool
+        May be changed while the stage runs.
 
     """
     return field(default=default, metadata={
-        'description': description, 'low': low, 'high': high, 'choices': choices})
+        'description': description, 'low': low, 'high': high, 'choices': choices, 'live': live})
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,10 @@ class PacingConfig(Config):
 
     capture_fps: float = param(
         30.0, 'Most camera images a second that are captured; the rest is dropped [Hz]',
-        low=1.0, high=240.0)
+        low=1.0, high=240.0, live=True)
     idle_fps: float = param(
-        15.0, 'Pictures a second while no fresh pose arrives [Hz]', low=1.0, high=60.0)
+        15.0, 'Pictures a second while no fresh pose arrives [Hz]', low=1.0, high=60.0,
+        live=True)
 
 
 class Pacer:

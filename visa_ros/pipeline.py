@@ -38,7 +38,7 @@ class Pipeline:
     Parameters
     ----------
     capture : PoseCapture
-        Warmed up; closed by the pipeline.
+        Warmed up; it stays open when the pipeline is closed.
     sinks : sequence of Sink
         Where the pictures go; closed by the pipeline.
     pacing : PacingConfig, optional
@@ -48,6 +48,8 @@ class Pipeline:
     on_frame : callable, optional
         Told every drawn frame, its shaded picture and its stage times, in the render thread; the
         buffers are reused after it returns.
+    now_ns : callable, optional
+        The clock of the images' stamps.
 
     Attributes
     ----------
@@ -59,9 +61,10 @@ class Pipeline:
     def __init__(self, capture: PoseCapture, sinks: Sequence[Sink],
                  pacing: PacingConfig | None = None, *,
                  on_pose: Callable[[OperatorPose], None] | None = None,
-                 on_frame: Callable[[CoarseFrame, ShadedFrame, StageTimes], None] | None = None
-                 ) -> None:
+                 on_frame: Callable[[CoarseFrame, ShadedFrame, StageTimes], None] | None = None,
+                 now_ns: Callable[[], int] = time.time_ns) -> None:
         pacing = pacing or PacingConfig()
+        self._now_ns = now_ns
         self.statistics = RunStatistics()
         self._capture = capture
         self._sinks = sinks
@@ -96,16 +99,20 @@ class Pipeline:
         else:
             self._paced_out += 1
 
+    def pace(self, pacing: PacingConfig) -> None:
+        """Take other rates."""
+        self._pacer = Pacer(pacing.capture_fps)
+        self._render_worker.idle_s = 1 / pacing.idle_fps
+
     def close(self) -> None:
-        """Stop the threads and close capture and sinks."""
+        """Stop the threads and close the sinks."""
         self._capture_worker.close()
         self._render_worker.close()
-        self._capture.close()
         for sink in self._sinks:
             sink.close()
 
     def _capture_image(self, image: CameraImage) -> None:
-        times = StageTimes({'source': (time.time_ns() - image.stamp_ns) / 1e6})
+        times = StageTimes({'source': (self._now_ns() - image.stamp_ns) / 1e6})
         with times.measure('capture'):
             pose = self._capture.process(image)
         if pose is None:
@@ -131,7 +138,7 @@ class Pipeline:
             for sink in self._sinks:
                 sink.show(shaded)
         if posed and frame.presence is Presence.LIVE:
-            self.statistics.add(times, (time.time_ns() - frame.stamp_ns) / 1e6)
+            self.statistics.add(times, (self._now_ns() - frame.stamp_ns) / 1e6)
         if self._on_frame:
             self._on_frame(frame, shaded, times)
 

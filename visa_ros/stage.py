@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from visa_ros.body.model import load_body_model
+from visa_ros.config import Config
 from visa_ros.errors import PoseError
 from visa_ros.reconstruction.avatar_file import avatar_id
 from visa_ros.rendering.playback import PlaybackConfig, PosePlayback
@@ -92,6 +93,17 @@ class AvatarStage:
         """Show the avatar no more: from now on frames are empty."""
         self.withdrawn = True
 
+    def change(self, config: Config) -> None:
+        """Take new settings of rendering, playback or shading while it runs."""
+        if isinstance(config, RenderingConfig):
+            self._renderer = AvatarRenderer(
+                self.avatar, config, features=self.shader is not None)
+            self._nobody = _nobody(config)
+        elif isinstance(config, PlaybackConfig):
+            self._playback.change(config)
+        elif isinstance(config, ShadingConfig) and self.shader:
+            self.shader.change(config)
+
     def frame(self) -> CoarseFrame:
         """Draw the avatar as it is now; the frame's buffers are reused."""
         if self.withdrawn:
@@ -118,11 +130,13 @@ class AvatarStage:
         if self._label:
             draw_label(rgb, self._label)
 
-    def shading_health(self) -> dict[str, str | int]:
-        """Return what diagnostics say of the shader."""
+    def health(self) -> dict[str, str | int]:
+        """Return what diagnostics say: what draws and shades, and how the shader fares."""
+        drawn: dict[str, str | int] = {
+            'gaussians': len(self.avatar), 'backend': self._renderer.backend}
         if not self.shader:
-            return {'shader': 'none'}
-        return {'shader': self.shader.runtime.name, 'shaded_late': self.shader.late,
+            return {**drawn, 'shader': 'none'}
+        return {**drawn, 'shader': self.shader.runtime.name, 'shaded_late': self.shader.late,
                 'shading_failed': self.shader.failed}
 
     def points(self) -> tuple[Float32, Float32]:

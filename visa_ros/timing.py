@@ -42,6 +42,53 @@ class StageTimes:
         self.ms[stage] = (time.perf_counter() - start_s) * 1e3
 
 
+class Flow:
+    """
+    What passes a stage: how often, how old, and how much of it took too long.
+
+    Parameters
+    ----------
+    deadline_s : float
+        Longer than this is a miss.
+
+    Attributes
+    ----------
+    deadline_s : float
+        May be changed.
+    passed, missed : int
+        Results so far, and those that took longer than the deadline.
+
+    """
+
+    def __init__(self, deadline_s: float) -> None:
+        self.deadline_s = deadline_s
+        self.passed = self.missed = 0
+        self._stamp_ns: int | None = None
+        self._asked = 0, time.monotonic()
+
+    def add(self, stamp_ns: int, took_s: float) -> None:
+        """Count one result with its stamp and the time that the stage took for it."""
+        self.passed += 1
+        self.missed += took_s > self.deadline_s
+        self._stamp_ns = stamp_ns
+
+    def values(self, now_ns: int) -> dict[str, object]:
+        """
+        Return rate [Hz] since the last call, age of the last result [ms], deadline misses.
+
+        Parameters
+        ----------
+        now_ns : int
+            On the clock of the stamps.
+
+        """
+        (before, before_s), now_s = self._asked, time.monotonic()
+        self._asked = self.passed, now_s
+        rate_hz = (self._asked[0] - before) / max(now_s - before_s, 1e-9)
+        age_ms = '' if self._stamp_ns is None else round((now_ns - self._stamp_ns) / 1e6)
+        return {'rate_hz': round(rate_hz, 1), 'age_ms': age_ms, 'deadline_misses': self.missed}
+
+
 class RunStatistics:
     """Collect the frames of a run and sum them up."""
 

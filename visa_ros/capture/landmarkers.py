@@ -65,7 +65,7 @@ class Landmarkers:
     """
 
     def __init__(self, config: CaptureConfig, mode: str = 'video', mask: bool = False) -> None:
-        self._config = config
+        self.config = config
         self._video = mode == 'video'
         self._with_mask = mask and not self._video
         self.people = 0
@@ -105,7 +105,7 @@ class Landmarkers:
             self._clock_ms += behind_ms  # the clock was set back: go on from here
         self._stamp_ms = max(self._stamp_ms + 3, stamp_ms + self._clock_ms)
         self._frame += 1
-        image = _shrunk(rgb, self._config.max_side_px)
+        image = _shrunk(rgb, self.config.max_side_px)
         last, self._last = self._last, None
         if last is None:
             body = self._find(image)
@@ -113,7 +113,7 @@ class Landmarkers:
                 return None
             parts = self._start_parts(image, body, keep_hands=False)
         else:
-            keep_hands = self._frame % self._config.hands_every != 0
+            keep_hands = self._frame % self.config.hands_every != 0
             parts = self._start_parts(image, last, keep_hands)
             body = self._follow(image)
         face, hands = (part.result() for part in parts)
@@ -187,7 +187,7 @@ class Landmarkers:
         self._pose.detect_for_video(self._make_image(alone), self._stamp_ms + 2)
 
     def _is_away(self) -> bool:
-        return self._stamp_ms - self._last_seen_ms > 1e3 * self._config.away_s
+        return self._stamp_ms - self._last_seen_ms > 1e3 * self.config.away_s
 
     def _follow(self, image: UInt8) -> Landmarks | None:
         """Track the operator, who was seen in the last frame."""

@@ -22,8 +22,10 @@ class DisplayConfig(Config):
     token: str = param('', 'What a page from another machine must know, at least 16 of A-Z a-z '
                        '0-9 - _; empty: a new one at each start, which the log shows')
     port: int = param(8080, 'TCP port of the web page; 0: a free one', low=0, high=65535)
-    jpeg_quality: int = param(85, "JPEG quality of the web page's pictures", low=10, high=100)
-    max_clients: int = param(4, 'Web pages that may be open at the same time', low=1, high=64)
+    jpeg_quality: int = param(
+        85, "JPEG quality of the web page's pictures", low=10, high=100, live=True)
+    max_clients: int = param(
+        4, 'Web pages that may be open at the same time', low=1, high=64, live=True)
     window: bool = param(False, 'Show the picture in a window on this desktop')
     fullscreen: bool = param(False, 'Let the window fill the screen')
     video_path: str = param('', 'MP4 file to record to, replaced if it exists; empty: none')
@@ -40,6 +42,9 @@ class Sink(Protocol):
 
     def show(self, frame: ShadedFrame) -> None:
         """Take a frame; never waits and keeps no reference to its array."""
+
+    def change(self, config: DisplayConfig) -> None:
+        """Take those of the settings that may change while it is open."""
 
     def close(self) -> None:
         """Finish and release everything; may be called again."""

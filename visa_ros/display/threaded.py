@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from threading import Thread
 
 from visa_ros.display.frame_queue import FrameQueue, Picture
+from visa_ros.display.sinks import DisplayConfig
 from visa_ros.types import ShadedFrame
 
 log = logging.getLogger(__name__)
@@ -47,6 +48,9 @@ class ThreadedSink(ABC):
     def show(self, frame: ShadedFrame) -> None:
         """Take a frame; never waits."""
         self._frames.put(frame)
+
+    def change(self, config: DisplayConfig) -> None:  # noqa: B027
+        """Change nothing: what files and windows are is settled when they open."""
 
     def close(self) -> None:
         """Handle what waits, finish and end the thread; may be called again."""

@@ -16,7 +16,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from pathlib import Path
 from statistics import median
@@ -86,7 +86,6 @@ class WebDisplay:
 
     def __init__(self, config: DisplayConfig) -> None:
         self._config = config
-        self._jpeg_settings = [cv2.IMWRITE_JPEG_QUALITY, config.jpeg_quality]
         self._frames = FrameQueue()
         self._wanted = Event()  # set while a page waits for a frame
         self._shown_s: deque[float] = deque(maxlen=_WINDOW)
@@ -124,6 +123,11 @@ class WebDisplay:
         if self._pages:
             self._frames.put(frame)
 
+    def change(self, config: DisplayConfig) -> None:
+        """Take JPEG quality and number of pages; the address stays."""
+        self._config = replace(self._config, jpeg_quality=config.jpeg_quality,
+                               max_clients=config.max_clients)
+
     def close(self) -> None:
         """Tell the pages, free the port and end the threads; may be called again."""
         if self._loop.is_closed():
@@ -144,7 +148,8 @@ class WebDisplay:
                 continue
             # Whoever begins to wait from here on gets this packet too: it is new to them.
             self._wanted.clear()
-            _, jpeg = cv2.imencode('.jpg', picture.bgr, self._jpeg_settings)
+            _, jpeg = cv2.imencode(
+                '.jpg', picture.bgr, [cv2.IMWRITE_JPEG_QUALITY, self._config.jpeg_quality])
             header = HEADER.pack(picture.stamp_ns, picture.sequence, picture.presence)
             self._encoded += 1
             self._loop.call_soon_threadsafe(

@@ -76,6 +76,7 @@ def run(arguments: argparse.Namespace) -> Report:
         dropped = {name: count - before[name] for name, count in pipeline.dropped.items()}
         source.close()
         pipeline.close()
+        capture.close()
     rows: list[dict[str, Any]] = [*statistics.rows()]
     in_time = [row for row in drawn if row[0] > start_s]
     rows.append({'stage': 'camera to viewer, drawn',

@@ -5,12 +5,13 @@ from array import array
 
 import numpy as np
 from builtin_interfaces.msg import Time
-from sensor_msgs.msg import CompressedImage, Image, PointCloud2, PointField
+from sensor_msgs.msg import CompressedImage, Image, JointState, PointCloud2, PointField
 from std_msgs.msg import Header
 
 from visa_ros.capture.encodings import decode_compressed, decode_image
 from visa_ros.conventions import JOINTS
 from visa_ros.errors import AvatarError, PoseError
+from visa_ros.humans import HINGES, hinge_angles
 from visa_ros.msg import GaussianAvatar as GaussianAvatarMsg
 from visa_ros.msg import OperatorPose as OperatorPoseMsg
 from visa_ros.reconstruction import avatar_file
@@ -110,6 +111,12 @@ def pose_from_msg(msg: OperatorPoseMsg) -> OperatorPose:
         confidence=np.clip(np.asarray(msg.confidence, np.float32), 0, 1),
         stamp_ns=stamp_from_msg(msg.header.stamp), frame_id=msg.header.frame_id,
         operator_id=msg.operator_id)
+
+
+def joint_state_to_msg(pose: OperatorPose) -> JointState:
+    """Return the pose as angles of three hinges a joint, the root left out."""
+    return JointState(header=header(pose.stamp_ns, pose.frame_id), name=HINGES,
+                      position=hinge_angles(pose).tolist())
 
 
 def avatar_to_msg(avatar: GaussianAvatar, stamp_ns: int) -> GaussianAvatarMsg:

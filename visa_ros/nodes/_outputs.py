@@ -1,13 +1,11 @@
 """What the nodes publish of poses and frames; each topic only while somebody listens."""
 from __future__ import annotations
 
-import time
-
 import cv2
 import numpy as np
 from geometry_msgs.msg import Point, TransformStamped
 from scipy.spatial.transform import Rotation
-from sensor_msgs.msg import CompressedImage, Image, PointCloud2
+from sensor_msgs.msg import CompressedImage, Image, JointState, PointCloud2
 from std_msgs.msg import ColorRGBA
 from visualization_msgs.msg import Marker, MarkerArray
 
@@ -21,13 +19,15 @@ from visa_ros.nodes._conversions import (
     ImageMessage,
     compressed_to_msg,
     header,
+    joint_state_to_msg,
     points_to_msg,
     pose_to_msg,
 )
+from visa_ros.nodes._humans import HumanOutputs
 from visa_ros.nodes._qos import STREAM_OUT
 from visa_ros.nodes._run import StageNode
 from visa_ros.timing import StageTimes
-from visa_ros.types import CoarseFrame, Float32, OperatorPose, Presence, ShadedFrame, UInt8
+from visa_ros.types import Camera, CoarseFrame, Float32, OperatorPose, Presence, ShadedFrame, UInt8
 
 # Columns: REP-155's body axes (x forward, y left, z up) in the body frame (x left, y up, z
 # forward).
@@ -38,37 +38,60 @@ _JPEG_QUALITY = 85
 
 class PoseOutputs:
     """
-    Publish operator poses: the message, a skeleton for rviz, and TF where tf2_ros exists.
+    Publish operator poses: as message, joint angles, skeleton for rviz, TF and ROS4HRI's topics.
+
+    The last two where tf2_ros and hri_msgs are installed.
 
     Parameters
     ----------
     node : StageNode
-        Topics are relative to its namespace: ``operator_pose``, ``skeleton``.
+        Topics are relative to its namespace: ``operator_pose``, ``operator_joint_states``,
+        ``skeleton``.
+    operator_id : str
+        Whose poses.
 
     """
 
-    def __init__(self, node: StageNode) -> None:
+    def __init__(self, node: StageNode, operator_id: str) -> None:
         self._node = node
-        self._pose = node.create_publisher(OperatorPoseMsg, 'operator_pose', STREAM_OUT)
-        self._skeleton = node.create_publisher(MarkerArray, 'skeleton', STREAM_OUT)
+        self._pose = node.publish_to(OperatorPoseMsg, 'operator_pose', STREAM_OUT)
+        self._skeleton = node.publish_to(MarkerArray, 'skeleton', STREAM_OUT)
+        self._joints = node.publish_to(JointState, 'operator_joint_states', STREAM_OUT)
+        self._humans = HumanOutputs(node, operator_id) if available('hri_msgs') else None
         self._model = load_body_model()
         self._tf = (require('tf2_ros').TransformBroadcaster(node)
                     if available('tf2_ros') else None)
+        if self._tf:
+            assert node.opened is not None
+            node.opened.callback(node.destroy_publisher, self._tf.pub_tf)
 
-    def publish(self, pose: OperatorPose) -> None:
-        """Publish one pose."""
+    @property
+    def wanted(self) -> bool:
+        """Whether anybody listens to poses in any form."""
+        return self._node.wanted(
+            self._pose, self._joints, self._skeleton, *([self._tf.pub_tf] if self._tf else ())
+            ) or bool(self._humans and self._humans.wanted)
+
+    def publish(self, pose: OperatorPose, camera: Camera | None) -> None:
+        """Publish one pose; ``camera`` is that of its image."""
         self._node.send(self._pose, pose_to_msg(pose))
+        humans = self._humans if self._humans and self._humans.wanted and camera else None
         skeleton_wanted = self._node.wanted(self._skeleton)
-        if not (skeleton_wanted or self._tf) or not pose.confidence.any():
+        seen = bool(pose.confidence.any())
+        if seen and self._node.wanted(self._joints):
+            self._node.send(self._joints, joint_state_to_msg(pose))
+        if not (humans or (seen and (skeleton_wanted or self._tf))):
             return
         joints = self._model.joints_template  # of the mean person: the pose has no shape
         transforms = joint_transforms(
             self._model, joints, pose.joint_rotations, pose.translation)
         positions = posed_joints(transforms, joints)
-        if skeleton_wanted:
+        if humans and camera:
+            humans.publish(pose, positions, camera)
+        if skeleton_wanted and seen:
             marker = _skeleton_marker(pose, positions)
             self._node.send(self._skeleton, MarkerArray(markers=[marker]))
-        if self._tf:
+        if self._tf and seen:
             self._tf.sendTransform([
                 _transform(pose, f'{name}_{pose.operator_id}', positions[JOINT_INDEX[joint]],
                            transforms[JOINT_INDEX[joint], :, :3]
@@ -92,8 +115,8 @@ class FrameOutputs:
         self._node = node
         self._pictures = {name: _PictureOutput(node, f'{name}/image')
                           for name in ('coarse', 'shaded')}
-        self._points = node.create_publisher(PointCloud2, 'avatar/points', STREAM_OUT)
-        self._timing = node.create_publisher(FrameTiming, 'frame_timing', STREAM_OUT)
+        self._points = node.publish_to(PointCloud2, 'avatar/points', STREAM_OUT)
+        self._timing = node.publish_to(FrameTiming, 'frame_timing', STREAM_OUT)
 
     @property
     def wanted(self) -> bool:
@@ -109,7 +132,7 @@ class FrameOutputs:
         if self._node.wanted(self._points):
             self._node.send(self._points, points_to_msg(*points, frame.stamp_ns, frame_id))
         live = frame.presence is Presence.LIVE
-        latency_ms = (time.time_ns() - frame.stamp_ns) / 1e6 if live else 0.0
+        latency_ms = (self._node.now_ns() - frame.stamp_ns) / 1e6 if live else 0.0
         self._node.send(self._timing, FrameTiming(
             header=header(frame.stamp_ns, frame_id), stages=list(times.ms),
             stage_ms=list(times.ms.values()), latency_ms=latency_ms, dropped=dropped,
@@ -121,8 +144,8 @@ class _PictureOutput:
 
     def __init__(self, node: StageNode, topic: str) -> None:
         self._node = node
-        self._image = node.create_publisher(Image, topic, STREAM_OUT)
-        self._jpeg = node.create_publisher(CompressedImage, f'{topic}/compressed', STREAM_OUT)
+        self._image = node.publish_to(Image, topic, STREAM_OUT)
+        self._jpeg = node.publish_to(CompressedImage, f'{topic}/compressed', STREAM_OUT)
         self._message = ImageMessage()
 
     @property

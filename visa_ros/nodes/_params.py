@@ -1,17 +1,33 @@
-"""ROS parameters from the stages' settings."""
+"""ROS parameters from the stages' settings: declared, read, and changed while a node runs."""
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, TypeVar
 
-from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rcl_interfaces.msg import (
+    FloatingPointRange,
+    IntegerRange,
+    ParameterDescriptor,
+    SetParametersResult,
+)
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 
 from visa_ros.config import Config, param
 from visa_ros.errors import InputError
 
 C = TypeVar('C', bound=Config)
+
+
+@dataclass(frozen=True)
+class LifecycleConfig(Config):
+    """Who leads the node through its states."""
+
+    autostart: bool = param(
+        True, 'Configure and activate at start, and end the process if that fails; false: wait '
+        'for a lifecycle manager')
 
 
 @dataclass(frozen=True)
@@ -35,7 +51,7 @@ def declare(node: Node, prefix: str, config: type[C]) -> C:
     Parameters
     ----------
     node : Node
-        Whose parameters they become; read-only, with description and range.
+        Whose parameters they become, with description and range.
     prefix : str
         The stage, such as 'rendering'.
     config : type of Config
@@ -50,7 +66,7 @@ def declare(node: Node, prefix: str, config: type[C]) -> C:
     values = {}
     for item in fields(config):
         meta, default = item.metadata, item.default
-        descriptor = ParameterDescriptor(description=meta['description'], read_only=True)
+        descriptor = ParameterDescriptor(description=meta['description'])
         if meta['choices']:
             descriptor.additional_constraints = 'one of: ' + ', '.join(meta['choices'])
         low, high = meta['low'], meta['high']
@@ -71,3 +87,75 @@ def declare(node: Node, prefix: str, config: type[C]) -> C:
         return config(**values)
     except InputError as error:
         raise InputError(f'parameter {prefix}.{error}') from error
+
+
+class Settings:
+    """
+    A node's settings as ROS parameters, checked whenever somebody sets them.
+
+    Before the node is configured all may be set; later only those that are declared ``live``.
+
+    Parameters
+    ----------
+    node : Node
+        Whose parameters they become.
+    stages : mapping of str to type of Config
+        By the parameters' prefix.
+    configured : callable
+        Whether the node uses its settings already.
+    on_change : callable
+        Told the new settings of a stage, once they are set; in the executor's thread.
+
+    Raises
+    ------
+    InputError
+        See ``declare``.
+
+    """
+
+    def __init__(self, node: Node, stages: Mapping[str, type[Config]],
+                 configured: Callable[[], bool], on_change: Callable[[Config], None]) -> None:
+        self._configs = {prefix: declare(node, prefix, config)
+                         for prefix, config in stages.items()}
+        self._configured = configured
+        self._on_change = on_change
+        node.add_on_set_parameters_callback(self._check)
+        node.add_post_set_parameters_callback(self._take)
+
+    def of(self, config: type[C]) -> C:
+        """Return the settings of this class as they are now."""
+        return next(value for value in self._configs.values() if isinstance(value, config))
+
+    def _check(self, parameters: Sequence[Parameter]) -> SetParametersResult:
+        try:
+            self._changed(parameters)
+        except InputError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        return SetParametersResult(successful=True)
+
+    def _take(self, parameters: Sequence[Parameter]) -> None:
+        for prefix, config in self._changed(parameters).items():
+            self._configs[prefix] = config
+            if self._configured():
+                self._on_change(config)
+
+    def _changed(self, parameters: Sequence[Parameter]) -> dict[str, Config]:
+        """Return the settings that would change; raise InputError where they must not."""
+        values: dict[str, dict[str, Any]] = {}
+        for parameter in parameters:
+            prefix, _, name = parameter.name.partition('.')
+            if prefix not in self._configs:  # of ROS itself
+                continue
+            live = {item.name for item in fields(self._configs[prefix]) if item.metadata['live']}
+            if name not in live and self._configured():
+                raise InputError(
+                    f'{parameter.name} is read when the node is configured: deactivate and clean '
+                    'the node up, set it, then configure and activate it again')
+            values.setdefault(prefix, {})[name] = parameter.value
+        changed: dict[str, Config] = {}
+        for prefix, given in values.items():
+            try:
+                changed[prefix] = replace(self._configs[prefix], **given)
+            except InputError as error:
+                raise InputError(f'parameter {prefix}.{error}') from error
+        return changed

@@ -15,7 +15,7 @@ from visa_ros.capture.config import CaptureConfig
 from visa_ros.capture.source import SourceConfig
 from visa_ros.config import Config
 from visa_ros.display.sinks import DisplayConfig
-from visa_ros.nodes._params import TransportConfig
+from visa_ros.nodes._params import LifecycleConfig, TransportConfig
 from visa_ros.nodes.avatar_reconstruction import AvatarConfig
 from visa_ros.pacing import PacingConfig
 from visa_ros.reconstruction.reconstruct import ReconstructionConfig
@@ -31,6 +31,7 @@ STAGES: dict[str, tuple[type[Config], tuple[str, ...]]] = {
     'camera': (SourceConfig, ('video_source',)),
     'capture': (CaptureConfig, ('pose_capture',)),
     'display': (DisplayConfig, ('avatar_display',)),
+    'lifecycle': (LifecycleConfig, ('every node',)),
     'pacing': (PacingConfig, ('pose_capture', 'avatar_renderer')),
     'playback': (PlaybackConfig, ('avatar_renderer',)),
     'reconstruction': (ReconstructionConfig, ('avatar_reconstruction',)),
@@ -57,14 +58,18 @@ def as_yaml() -> str:
 def as_markdown() -> str:
     """Return the tables of doc/parameters.md."""
     lines = ['# Parameters', '',
-             'All are read-only once a node runs; `ros2 param describe` shows the same. Node '
-             '`telepresence` has them all. Defaults are in `config/telepresence.yaml`.']
+             'Those marked *live* may be changed at any time; the others until the node is '
+             'configured, or after `cleanup` ([deployment.md](deployment.md)). '
+             '`ros2 param describe` shows the same. Node `telepresence` has all but `avatar` and '
+             '`reconstruction`, which are those of `avatar_reconstruction` in the same process. '
+             'Defaults are in `config/telepresence.yaml`.']
     for prefix, (config, nodes) in STAGES.items():
         lines += ['', f'## `{prefix}`: {", ".join(nodes)}', '',
                   (config.__doc__ or '').strip(), '', '| parameter | default | meaning |',
                   '| --- | --- | --- |']
         for item in fields(config):
-            lines.append(f'| `{prefix}.{item.name}` | `{_value(item.default)}` | '
+            live = ' *(live)*' if item.metadata['live'] else ''
+            lines.append(f'| `{prefix}.{item.name}`{live} | `{_value(item.default)}` | '
                          f'{_description(item)} |')
     return '\n'.join(lines) + '\n'
 

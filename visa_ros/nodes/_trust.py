@@ -14,7 +14,7 @@ _EVERY_S = 10.0
 def watch_consent(node: StageNode, trust: TrustStore,
                   shown: Callable[[], AvatarStage | None]) -> None:
     """
-    Take an avatar off the screen when its consent expires or is revoked.
+    Take an avatar off the screen when its consent expires or is revoked, until deactivation.
 
     Parameters
     ----------
@@ -36,4 +36,5 @@ def watch_consent(node: StageNode, trust: TrustStore,
             stage.withdraw()
             node.get_logger().error(f'the avatar is shown no more: {error}')
 
-    node.create_timer(_EVERY_S, look)
+    assert node.opened is not None
+    node.opened.callback(node.destroy_timer, node.create_timer(_EVERY_S, look))

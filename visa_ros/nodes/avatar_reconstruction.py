@@ -4,8 +4,9 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 import rclpy.action
@@ -17,8 +18,7 @@ from visa_ros.config import Config, param
 from visa_ros.errors import ResourceError, VisaError
 from visa_ros.msg import GaussianAvatar as GaussianAvatarMsg
 from visa_ros.nodes._conversions import avatar_to_msg
-from visa_ros.nodes._diagnostics import Diagnostics, Health
-from visa_ros.nodes._params import declare
+from visa_ros.nodes._diagnostics import Health
 from visa_ros.nodes._qos import LATCHED
 from visa_ros.nodes._run import StageNode, run
 from visa_ros.reconstruction.avatar_cache import cached_avatar
@@ -49,9 +49,15 @@ class AvatarConfig(Config):
         low=0, high=36500)
 
 
+class _CancelledError(Exception):
+    """The node has left the active state: nobody waits for this avatar any more."""
+
+
 class AvatarReconstructionNode(StageNode):
     """
     Publishes ``avatar`` (latched), serves ``reconstruct``.
+
+    The avatar built last is kept until cleanup and published again by each activation.
 
     Parameters
     ----------
@@ -64,37 +70,46 @@ class AvatarReconstructionNode(StageNode):
 
     def __init__(self, on_avatar: Callable[[GaussianAvatar], None] | None = None,
                  on_progress: Progress | None = None, **kwargs: Any) -> None:
-        super().__init__('avatar_reconstruction', **kwargs)
+        super().__init__('avatar_reconstruction', {
+            'reconstruction': ReconstructionConfig, 'avatar': AvatarConfig,
+            'trust': TrustConfig}, **kwargs)
         self._on_avatar = on_avatar
         self._on_progress = on_progress
-        self._config = declare(self, 'reconstruction', ReconstructionConfig)
-        start = declare(self, 'avatar', AvatarConfig)
-        self._consent_days = start.consent_days
-        self._trust = TrustStore(declare(self, 'trust', TrustConfig))
-        self._publisher = self.create_publisher(GaussianAvatarMsg, 'avatar', LATCHED)
-        self._state = Health('no avatar built yet')
+        self._built: tuple[GaussianAvatar, ReconstructionSummary] | None = None
+        self._state = Health()
         self._busy = False
-        self._threads: list[Thread] = []
-        self._server = rclpy.action.ActionServer(
+
+    def load(self, loaded: ExitStack) -> None:
+        """Load nothing: building begins with the cache, which needs no network."""
+        loaded.callback(self._unload)
+
+    def _unload(self) -> None:
+        self._built = None
+
+    def open(self, opened: ExitStack) -> None:
+        """Publish the avatar, build the first one, serve requests for others."""
+        self._state = Health('no avatar built yet')
+        self._publisher = self.publish_to(GaussianAvatarMsg, 'avatar', LATCHED)
+        # Set by deactivation: the build at work ends with its next step, and nobody waits for it.
+        self._stopping = Event()
+        opened.callback(self._stopping.set)
+        self._busy = False
+        server = rclpy.action.ActionServer(
             self, Reconstruct, 'reconstruct', self._execute, goal_callback=self._accept)
-        Diagnostics(self, lambda: self._state)
-        if start.portrait:
+        opened.callback(server.destroy)
+        start = self.settings.of(AvatarConfig)
+        if self._built:
+            self._publish(*self._built)
+        elif start.portrait:
             goal = Reconstruct.Goal(
                 portrait_path=start.portrait, operator_id=start.operator_id,
                 consent_granted_by=start.consent_granted_by)
             self._busy = True
-            self._in_thread(lambda: self._build(goal, self._report_start))
+            self._in_thread(lambda stopping: self._build(goal, self._report_start, stopping))
 
-    def close(self) -> None:
-        """Wait for the avatar at work."""
-        self._server.destroy()
-        for thread in self._threads:
-            thread.join()
-
-    def _in_thread(self, work: Callable[[], object]) -> None:
-        thread = Thread(target=work, name='avatar_reconstruction', daemon=True)
-        self._threads = [*(t for t in self._threads if t.is_alive()), thread]
-        thread.start()
+    def _in_thread(self, work: Callable[[Event], object]) -> None:
+        Thread(target=work, args=(self._stopping,), name='avatar_reconstruction',
+               daemon=True).start()
 
     def _accept(self, goal: Reconstruct.Goal) -> rclpy.action.GoalResponse:
         if self._busy:
@@ -110,7 +125,8 @@ class AvatarReconstructionNode(StageNode):
         def feed_back(step: str, fraction: float) -> None:
             goal.publish_feedback(Reconstruct.Feedback(step=step, progress=float(fraction)))
 
-        self._in_thread(lambda: done.set_result(self._build(goal.request, feed_back)))
+        self._in_thread(lambda stopping: done.set_result(
+            self._build(goal.request, feed_back, stopping)))
         result = await done
         if result.success:
             goal.succeed()
@@ -123,16 +139,29 @@ class AvatarReconstructionNode(StageNode):
         if self._on_progress:
             self._on_progress(step, fraction)
 
-    def _build(self, goal: Reconstruct.Goal, progress: Progress) -> Reconstruct.Result:
+    def _build(self, goal: Reconstruct.Goal, progress: Progress, stopping: Event
+               ) -> Reconstruct.Result:
         start_s = time.monotonic()
+
+        def go_on(step: str, fraction: float) -> None:
+            if stopping.is_set():
+                raise _CancelledError
+            progress(step, fraction)
+
         try:
-            result = self._publish(*self._reconstruct(goal, progress))
+            built = self._reconstruct(goal, go_on)
+            go_on('publish', 1.0)
+            self._built = built
+            result = self._publish(*built)
+        except _CancelledError:
+            return Reconstruct.Result(message='cancelled: the node was deactivated')
         except VisaError as error:
             result = Reconstruct.Result(message=str(error))
         except Exception as error:  # a node does not die of a portrait
             result = Reconstruct.Result(message=f'unexpected {type(error).__name__}: {error}')
         finally:
-            self._busy = False
+            if stopping is self._stopping:
+                self._busy = False
         result.seconds = time.monotonic() - start_s
         if result.success:
             self._state = Health(f'avatar {result.avatar_id[:12]}', values={
@@ -151,20 +180,26 @@ class AvatarReconstructionNode(StageNode):
         consent = Consent(
             operator_id=goal.operator_id, granted_by=granted_by, granted_at_ns=now_ns,
             statement=f'{granted_by} agrees to an avatar of this portrait for telepresence',
-            expires_at_ns=expiry(now_ns, self._consent_days))
-        avatar, summary = cached_avatar(portrait, consent, self._config, progress)
+            expires_at_ns=expiry(now_ns, self.settings.of(AvatarConfig).consent_days))
+        avatar, summary = cached_avatar(
+            portrait, consent, self.settings.of(ReconstructionConfig), progress)
         return self._signed(avatar), summary
 
     def _signed(self, avatar: GaussianAvatar) -> GaussianAvatar:
         """Sign with this account's key, and refuse what is revoked here."""
+        trust = TrustStore(self.settings.of(TrustConfig))
         try:
-            avatar = signed(avatar, load_or_make_key(self._trust.folder))
+            avatar = signed(avatar, load_or_make_key(trust.folder))
         except ResourceError as error:
             self.get_logger().warning(
                 f'the avatar is not signed, robots will not show it: {error}')
             return avatar
-        self._trust.check(avatar)
+        trust.check(avatar)
         return avatar
+
+    def health(self) -> Health:
+        """Return what is being built, or was."""
+        return self._state
 
     def _publish(self, avatar: GaussianAvatar, summary: ReconstructionSummary
                  ) -> Reconstruct.Result:

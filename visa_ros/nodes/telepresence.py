@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import rclpy
@@ -12,11 +14,12 @@ from sensor_msgs.msg import CompressedImage, Image
 from visa_ros.capture.capture import PoseCapture
 from visa_ros.capture.config import CaptureConfig
 from visa_ros.capture.source import SourceConfig, VideoSource
+from visa_ros.config import Config
 from visa_ros.display.sinks import DisplayConfig, open_sinks
 from visa_ros.nodes._conversions import image_from_msg
-from visa_ros.nodes._diagnostics import Diagnostics, Health
+from visa_ros.nodes._diagnostics import Health
 from visa_ros.nodes._outputs import FrameOutputs, PoseOutputs
-from visa_ros.nodes._params import declare
+from visa_ros.nodes._params import TransportConfig
 from visa_ros.nodes._run import StageNode, run
 from visa_ros.nodes._trust import watch_consent
 from visa_ros.nodes.avatar_reconstruction import AvatarReconstructionNode
@@ -27,10 +30,10 @@ from visa_ros.rendering.renderer import RenderingConfig
 from visa_ros.shading.config import ShadingConfig
 from visa_ros.stage import AvatarStage
 from visa_ros.tables import table
-from visa_ros.timing import StageTimes
+from visa_ros.timing import Flow, StageTimes
 from visa_ros.trust.store import TrustConfig, TrustStore
 from visa_ros.trust.watermark import WatermarkConfig
-from visa_ros.types import CoarseFrame, GaussianAvatar, Presence, ShadedFrame
+from visa_ros.types import CameraImage, CoarseFrame, GaussianAvatar, Presence, ShadedFrame
 from visa_ros.worker import Worker
 
 
@@ -42,64 +45,104 @@ class TelepresenceNode(StageNode):
     """
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__('telepresence', **kwargs)
-        self._rendering = declare(self, 'rendering', RenderingConfig)
-        self._playback = declare(self, 'playback', PlaybackConfig)
-        self._shading = declare(self, 'shading', ShadingConfig)
-        self._watermark = declare(self, 'watermark', WatermarkConfig)
-        self._camera = declare(self, 'camera', SourceConfig)
-        capture_config = declare(self, 'capture', CaptureConfig)
-        pacing = declare(self, 'pacing', PacingConfig)
-        sinks = open_sinks(declare(self, 'display', DisplayConfig))
-        capture = PoseCapture(capture_config)
-        capture.warm_up()
+        super().__init__('telepresence', {
+            'rendering': RenderingConfig, 'playback': PlaybackConfig, 'shading': ShadingConfig,
+            'camera': SourceConfig, 'capture': CaptureConfig, 'pacing': PacingConfig,
+            'display': DisplayConfig, 'transport': TransportConfig, 'watermark': WatermarkConfig,
+            'trust': TrustConfig}, **kwargs)
+        self._avatar: GaussianAvatar | None = None
         self._stage: AvatarStage | None = None
-        self._presence = Presence.LINK_LOST
-        self._poses = PoseOutputs(self)
-        self._frames = FrameOutputs(self)
-        self.pipeline = Pipeline(capture, sinks, pacing, on_pose=self._poses.publish,
-                                 on_frame=self._publish_frame)
-        self._source: VideoSource | None = None
-        self._decoder: Worker[Image | CompressedImage] | None = None
-        if self._camera.source == 'topic':
-            self._decoder = Worker('image_raw', self._take)
-            self.subscribe_to_images('image_raw', self._decoder.put)
-        else:
-            self._source = VideoSource(
-                self._camera, self.pipeline.put, on_end=lambda: rclpy.try_shutdown())
-        watch_consent(self, TrustStore(declare(self, 'trust', TrustConfig)),
-                      lambda: self._stage)
-        Diagnostics(self, self._health)
+        self._loader: Worker[GaussianAvatar] | None = None
 
     def show(self, avatar: GaussianAvatar) -> None:
-        """Show this avatar, and start the camera if it is not running yet."""
-        self._stage = AvatarStage(avatar, self._rendering, self._playback, self._shading,
-                                  self._watermark)
+        """Show this avatar, now or once the node is active; from any thread."""
+        self._avatar = avatar
+        if self._loader:
+            self._loader.put(avatar)
+
+    def load(self, loaded: ExitStack) -> None:
+        """Load the trackers and run each once."""
+        self._capture: PoseCapture | None = PoseCapture(self.settings.of(CaptureConfig))
+        loaded.callback(self._unload)
+        self._capture.warm_up()
+
+    def _unload(self) -> None:
+        capture, self._capture, self._stage = self._capture, None, None
+        if capture:
+            capture.close()
+
+    def open(self, opened: ExitStack) -> None:
+        """Open screen and topics, and the camera as soon as there is an avatar."""
+        assert self._capture
+        self._presence = Presence.LINK_LOST
+        capture = self._capture
+        self._poses = PoseOutputs(self, self.settings.of(CaptureConfig).operator_id)
+        self._frames = FrameOutputs(self)
+        sinks = open_sinks(self.settings.of(DisplayConfig))
+        self._sinks = sinks
+        pacing = self.settings.of(PacingConfig)
+        self._flow = Flow(1 / pacing.capture_fps)
+        self.pipeline = Pipeline(
+            capture, sinks, pacing,
+            on_pose=lambda pose: self._poses.publish(pose, capture.camera),
+            on_frame=self._publish_frame, now_ns=self.now_ns)
+        opened.callback(self._print_summary)
+        opened.callback(self.pipeline.close)
+        self._source: VideoSource | None = None
+        camera = self.settings.of(SourceConfig)
+        if camera.source == 'topic':
+            decoder: Worker[Image | CompressedImage] = Worker('image_raw', self._take)
+            opened.callback(decoder.close)
+            self.subscribe_to_images('image_raw', decoder.put)
+        else:
+            self._source = VideoSource(
+                camera, self._take_own, on_end=lambda: rclpy.try_shutdown())
+            opened.callback(self._source.close)
+        watch_consent(self, TrustStore(self.settings.of(TrustConfig)), lambda: self._stage)
+        loader = self._loader = Worker('avatar_loader', self._load)
+        opened.callback(loader.close)
+        if self._avatar:
+            loader.put(self._avatar)
+
+    def change(self, config: Config) -> None:
+        """Take new settings of any stage."""
+        if isinstance(config, CaptureConfig) and self._capture:
+            self._capture.change(config)
+        elif isinstance(config, PacingConfig) and self.opened:
+            self._flow.deadline_s = 1 / config.capture_fps
+            self.pipeline.pace(config)
+        elif isinstance(config, DisplayConfig) and self.opened:
+            for sink in self._sinks:
+                sink.change(config)
+        elif self._stage:
+            self._stage.change(config)
+
+    def _load(self, avatar: GaussianAvatar) -> None:
+        if self._stage is None or self._stage.avatar is not avatar:
+            self._stage = AvatarStage(avatar, *map(self.settings.of, (
+                RenderingConfig, PlaybackConfig, ShadingConfig, WatermarkConfig)))
         self.pipeline.show(self._stage)
         if self._source:
             self._source.start()
 
-    def close(self) -> None:
-        """Stop the threads, close camera and screen, and print what the run was like."""
-        if self._source:
-            self._source.close()
-        if self._decoder:
-            self._decoder.close()
-        self.pipeline.close()
-        self._print_summary()
+    def _take_own(self, image: CameraImage) -> None:
+        self.pipeline.put(replace(image, stamp_ns=self.on_ros_time(image.stamp_ns)))
 
     def _take(self, msg: Image | CompressedImage) -> None:
         self.pipeline.put(image_from_msg(msg))
 
     def _publish_frame(self, frame: CoarseFrame, shaded: ShadedFrame, times: StageTimes) -> None:
         self._presence = frame.presence
+        if frame.presence is Presence.LIVE:
+            self._flow.add(frame.stamp_ns, max(times.ms.values()) / 1e3)
         stage = self._stage
         if stage:
             self._frames.publish(
                 frame, shaded, times, sum(self.pipeline.dropped.values()), self.pipeline.refused,
                 stage.points(), stage.frame_id)
 
-    def _health(self) -> Health:
+    def health(self) -> Health:
+        """Return what is shown and how well."""
         camera = self._source.state if self._source else None
         message = 'waiting for the avatar' if self._stage is None else ''
         if camera and not camera.ok:
@@ -108,8 +151,9 @@ class TelepresenceNode(StageNode):
             message, warn=bool(camera and not camera.ok) or self.pipeline.refused > 0,
             values={'presence': self._presence.name, 'fps': round(self.pipeline.statistics.fps, 1),
                     'refused': self.pipeline.refused,
-                    **(self._stage.shading_health() if self._stage else {}),
-                    **{f'dropped_{name}': n for name, n in self.pipeline.dropped.items()}})
+                    **{f'dropped_{name}': n for name, n in self.pipeline.dropped.items()},
+                    **(self._stage.health() if self._stage else {}),
+                    **self._flow.values(self.now_ns())})
 
     def _print_summary(self) -> None:
         statistics = self.pipeline.statistics

@@ -33,22 +33,24 @@ _STEP_ENDS = {'detect': 0.05, 'fit': 0.15, 'bind': 0.3, 'predict': 0.35, 'refine
 
 @dataclass(frozen=True)
 class ReconstructionConfig(Config):
-    """How an avatar is built of a portrait."""
+    """How the next avatar is built of a portrait."""
 
     size_px: int = param(
         512, 'The portrait is scaled down until its long side has this many pixels', low=128,
-        high=1024)
+        high=1024, live=True)
     gaussians: int = param(
-        65000, 'How many Gaussians the avatar has, about', low=25000, high=200000)
+        65000, 'How many Gaussians the avatar has, about', low=25000, high=200000,
+        live=True)
     network: str = param(
         '', 'Weights of the network that completes what the portrait hides; empty: those that '
-        'come with the package, none: the avatar shows smooth colours there')
+        'come with the package, none: the avatar shows smooth colours there', live=True)
     refine_steps: int = param(
         150, 'Steps of differentiable splatting that tune the avatar to the portrait', low=0,
-        high=2000)
+        high=2000, live=True)
     focal_ratio: float = param(
-        FOCAL_RATIO, "The portrait's focal length over its long side", low=0.5, high=5.0)
-    seed: int = param(0, 'Of the random backgrounds while tuning', low=0)
+        FOCAL_RATIO, "The portrait's focal length over its long side", low=0.5, high=5.0,
+        live=True)
+    seed: int = param(0, 'Of the random backgrounds while tuning', low=0, live=True)
 
     @property
     def weights(self) -> Path | None:

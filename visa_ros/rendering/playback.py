@@ -16,17 +16,19 @@ class PlaybackConfig(Config):
     """When the avatar holds, idles and returns, and how it stays in the picture."""
 
     hold_s: float = param(
-        0.4, 'How long the last pose is held when no fresh one arrives [s]', low=0.0, high=10.0)
+        0.4, 'How long the last pose is held when no fresh one arrives [s]', low=0.0, high=10.0,
+        live=True)
     lost_s: float = param(
-        1.5, 'After how long without a pose the screen says so [s]', low=0.1, high=60.0)
+        1.5, 'After how long without a pose the screen says so [s]', low=0.1, high=60.0, live=True)
     ease_s: float = param(
-        0.7, 'How long the avatar takes to ease into idling and back [s]', low=0.0, high=10.0)
+        0.7, 'How long the avatar takes to ease into idling and back [s]', low=0.0, high=10.0,
+        live=True)
     recentre_s: float = param(
         30.0, "Time constant with which a lasting place or bearing of the operator becomes the "
-        "portrait's [s]; 0: the first one counts for ever", low=0.0, high=3600.0)
+        "portrait's [s]; 0: the first one counts for ever", low=0.0, high=3600.0, live=True)
     away_s: float = param(
         10.0, 'After how long an absence the operator may have sat down elsewhere: place and '
-        'bearing are learned anew [s]', low=1.0, high=3600.0)
+        'bearing are learned anew [s]', low=1.0, high=3600.0, live=True)
 
 
 class PosePlayback:
@@ -61,6 +63,11 @@ class PosePlayback:
         self._last_seen_s = -np.inf  # when a pose of a visible operator arrived
         self._first_s: float | None = None  # when the first picture was asked for
         self._follows = False        # whether the avatar follows the operator
+
+    def change(self, config: PlaybackConfig) -> None:
+        """Take other times from now on."""
+        self.config = config
+        self._retarget.recentre_s, self._retarget.ease_s = config.recentre_s, config.ease_s
 
     def put(self, pose: OperatorPose, now_s: float) -> None:
         """

@@ -36,12 +36,13 @@ class RenderingConfig(Config):
 
     width: int = param(512, 'Width of the picture [px]', low=16, high=4096)
     height: int = param(512, 'Height of the picture [px]', low=16, high=4096)
-    background: str = param('#2b3038', 'Colour behind the avatar, as #rrggbb')
+    background: str = param('#2b3038', 'Colour behind the avatar, as #rrggbb', live=True)
     backend: str = param(
         'auto', 'What draws: gsplat needs a CUDA GPU, cpu needs nothing, auto takes gsplat where '
         'it can work', choices=('auto', 'cpu', 'gsplat'))
     threads: int = param(
-        0, 'CPU threads of the cpu backend; 0 for as many as there are cores', low=0, high=64)
+        0, 'CPU threads of the cpu backend; 0 for as many as there are cores', low=0, high=64,
+        live=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()

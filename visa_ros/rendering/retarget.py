@@ -69,8 +69,8 @@ class Retargeting:
         self._portrait_chest = _product(portrait[_SPINE])
         self._portrait_head = self._portrait_chest * _product(portrait[_HEAD])
         self._portrait_neck_turn = Rotation.from_rotvec(portrait[_NECK])
-        self._recentre_s = recentre_s
-        self._ease_s = ease_s
+        self.recentre_s = recentre_s
+        self.ease_s = ease_s
         self._follow = np.zeros(len(PARTS), np.float32)  # how far each part follows, eased
         self.forget()
 
@@ -111,10 +111,10 @@ class Retargeting:
         """Move the usual place and bearing: their mean at first, a slow low-pass from then on."""
         if self._watched_s is None:
             self._watched_s, share = 0.0, 1.0
-        elif self._recentre_s == 0:
+        elif self.recentre_s == 0:
             share = 0.0
         else:
-            self._watched_s = min(self._watched_s + elapsed_s, self._recentre_s)
+            self._watched_s = min(self._watched_s + elapsed_s, self.recentre_s)
             share = min(elapsed_s / max(self._watched_s, 1e-6), 1.0)
         self._usual_chest = _between(self._usual_chest, chest, share)
         self._usual_head = _between(self._usual_head, head, share)
@@ -140,7 +140,7 @@ class Retargeting:
 
     def _follow_parts(self, rotations: Float32, pose: OperatorPose, elapsed_s: float) -> None:
         wish = np.minimum(pose.confidence / _SURE, 1)
-        step = np.float32(min(elapsed_s / max(self._ease_s, 1e-6), 1))
+        step = np.float32(min(elapsed_s / max(self.ease_s, 1e-6), 1))
         self._follow = self._follow + np.clip(wish - self._follow, -step, step)
         rotations[_OWN_JOINTS] = _between(
             Rotation.from_rotvec(rotations[_OWN_JOINTS]),

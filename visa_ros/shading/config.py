@@ -26,7 +26,7 @@ class ShadingConfig(Config):
         'whole picture', low=0, high=4096)
     deadline_ms: float = param(
         50.0, 'Shading that takes longer than this fades out, and is tried again later [ms]; 0: '
-        'never', low=0.0, high=10000.0)
+        'never', low=0.0, high=10000.0, live=True)
     seed: int = param(0, 'Of the noise, which stays the same for a whole stream', low=0)
 
     @property

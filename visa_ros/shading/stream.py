@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -81,6 +82,10 @@ class ShaderStream:
     def reset(self) -> None:
         """Forget what was shown: the next picture begins anew from its render."""
         self._last_render = None
+
+    def change(self, config: ShadingConfig) -> None:
+        """Take another deadline; the rest stays as it was loaded."""
+        self._config = replace(self._config, deadline_ms=config.deadline_ms)
 
     def shade(self, frame: CoarseFrame) -> ShadedFrame:
         """
