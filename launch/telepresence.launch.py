@@ -88,7 +88,9 @@ def start_nodes(context: LaunchContext) -> list[Node]:
     return [
         Node(package=PACKAGE, executable=executable, output='screen',
              parameters=[arguments['params_file'], overrides],
-             ros_arguments=['--log-level', arguments['log_level']])
+             # Which certificate and permissions it has where SROS 2 is on (doc/sros2.md).
+             ros_arguments=['--log-level', arguments['log_level'],
+                            '--enclave', f'/visa_ros/{executable}'])
         for executable in executables
         if not (executable == 'video_source' and arguments['source'] == 'topic')]
 

@@ -15,6 +15,7 @@ from visualization_msgs.msg import MarkerArray
 
 from visa_ros.action import Reconstruct
 from visa_ros.msg import FrameTiming, GaussianAvatar, OperatorPose
+from visa_ros.nodes import _policy
 from visa_ros.nodes._conversions import (
     avatar_to_msg,
     image_from_msg,
@@ -83,6 +84,31 @@ def test_the_avatar_reaches_a_late_joiner(graph, astronaut):
         assert messages[-1].avatar_id == message.avatar_id
     finally:
         late.close()
+
+
+def test_the_policy_allows_what_the_nodes_open_and_no_more(graph):
+    watcher, processes = graph
+    unused = {'/tf', '/clock', '/image_raw/compressed', '/shaded/image/compressed'}
+
+    def opened(ask, node):
+        return {name for name, _ in ask(node, '/')}
+
+    for node in processes:
+        # A node is complete when its last topic is: diagnostics.
+        watcher.wait(lambda node=node: _health(watcher, node), f'{node} in the graph')
+        may = _policy.NODES[node]
+        for ask, topics in (
+                (watcher.node.get_publisher_names_and_types_by_node,
+                 (*_policy._EVERY_NODE, *may.publish)),
+                (watcher.node.get_subscriber_names_and_types_by_node, may.subscribe)):
+            names = {name for name in opened(ask, node) if '/_action/' not in name}
+            allowed = {name if name[0] == '/' else f'/{name}' for name in topics}
+            assert names <= allowed, node
+            assert allowed - names <= unused, node
+        services = opened(watcher.node.get_service_names_and_types_by_node, node)
+        assert services == {f'/{node}/{name}' for name in _policy._SERVICES} | {
+            f'/{action}/_action/{part}' for action in may.execute
+            for part in ('send_goal', 'get_result', 'cancel_goal')}, node
 
 
 class TestLive:
