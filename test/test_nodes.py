@@ -50,7 +50,8 @@ def graph(ros_domain, astronaut):
         processes = {name: stack.enter_context(node_process(name, *parameters))
                      for name, parameters in {
                          'pose_capture': (),
-                         'avatar_reconstruction': ('avatar.portrait:=demo',),
+                         'avatar_reconstruction': ('avatar.portrait:=demo',
+                                                   'avatar.sign_requests:=true'),
                          'avatar_renderer': (),
                          'avatar_display': (f'display.port:={_WEB_PORT}',)}.items()}
         watcher.subscribe(OperatorPose, 'operator_pose', STREAM_IN)
@@ -256,6 +257,22 @@ def test_a_revoked_avatar_leaves_the_screen(ros_domain, astronaut, tmp_path):
             del pictures[:]
             watcher.wait(lambda: len(pictures) > 1, 'pictures after it')
             assert image_from_msg(pictures[-1]).rgb.std(axis=(0, 1)).max() == 0, 'nobody'
+    finally:
+        watcher.close()
+
+
+def test_nobody_gets_an_avatar_signed_over_ros_unasked(ros_domain):
+    watcher = Watcher('stranger')
+    try:
+        with node_process('avatar_reconstruction', "avatar.portrait:=''", namespace='/strict'):
+            client = ActionClient(watcher.node, Reconstruct, '/strict/reconstruct')
+            assert client.wait_for_server(60)
+            sent = client.send_goal_async(Reconstruct.Goal(portrait_path='demo', operator_id='x'))
+            handle = watcher.wait(lambda: sent.done() and sent.result(), 'the goal')
+            answer = handle.get_result_async()
+            result = watcher.wait(lambda: answer.done() and answer.result(), 'the result').result
+        assert not result.success
+        assert 'avatar.sign_requests' in result.message
     finally:
         watcher.close()
 

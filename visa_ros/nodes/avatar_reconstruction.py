@@ -14,7 +14,7 @@ from rclpy.task import Future
 
 from visa_ros.action import Reconstruct
 from visa_ros.config import Config, param
-from visa_ros.errors import ResourceError, VisaError
+from visa_ros.errors import ConsentError, ResourceError, VisaError
 from visa_ros.msg import GaussianAvatar as GaussianAvatarMsg
 from visa_ros.nodes._conversions import avatar_to_msg
 from visa_ros.nodes._diagnostics import Diagnostics, Health
@@ -47,6 +47,9 @@ class AvatarConfig(Config):
     consent_days: float = param(
         90.0, 'How long the consent holds, days; each start of the node renews it; 0: for ever',
         low=0, high=36500)
+    sign_requests: bool = param(
+        False, 'Whether the action reconstruct builds and signs avatars for whoever calls it; on '
+        'a graph without SROS 2 that is anybody in the network')
 
 
 class AvatarReconstructionNode(StageNode):
@@ -69,7 +72,7 @@ class AvatarReconstructionNode(StageNode):
         self._on_progress = on_progress
         self._config = declare(self, 'reconstruction', ReconstructionConfig)
         start = declare(self, 'avatar', AvatarConfig)
-        self._consent_days = start.consent_days
+        self._consent_days, self._sign_requests = start.consent_days, start.sign_requests
         self._trust = TrustStore(declare(self, 'trust', TrustConfig))
         self._publisher = self.create_publisher(GaussianAvatarMsg, 'avatar', LATCHED)
         self._state = Health('no avatar built yet')
@@ -83,7 +86,7 @@ class AvatarReconstructionNode(StageNode):
                 portrait_path=start.portrait, operator_id=start.operator_id,
                 consent_granted_by=start.consent_granted_by)
             self._busy = True
-            self._in_thread(lambda: self._build(goal, self._report_start))
+            self._in_thread(lambda: self._build(goal, self._report_start, requested=False))
 
     def close(self) -> None:
         """Wait for the avatar at work."""
@@ -110,7 +113,8 @@ class AvatarReconstructionNode(StageNode):
         def feed_back(step: str, fraction: float) -> None:
             goal.publish_feedback(Reconstruct.Feedback(step=step, progress=float(fraction)))
 
-        self._in_thread(lambda: done.set_result(self._build(goal.request, feed_back)))
+        self._in_thread(lambda: done.set_result(
+            self._build(goal.request, feed_back, requested=True)))
         result = await done
         if result.success:
             goal.succeed()
@@ -123,9 +127,13 @@ class AvatarReconstructionNode(StageNode):
         if self._on_progress:
             self._on_progress(step, fraction)
 
-    def _build(self, goal: Reconstruct.Goal, progress: Progress) -> Reconstruct.Result:
+    def _build(self, goal: Reconstruct.Goal, progress: Progress, requested: bool
+               ) -> Reconstruct.Result:
         start_s = time.monotonic()
         try:
+            if requested and not self._sign_requests:
+                raise ConsentError('avatars that are requested over ROS would be signed in the '
+                                   "operator's name; to allow it set avatar.sign_requests")
             result = self._publish(*self._reconstruct(goal, progress))
         except VisaError as error:
             result = Reconstruct.Result(message=str(error))
