@@ -123,7 +123,9 @@ def start_nodes(context: LaunchContext) -> list[Node]:
              parameters=[file, overrides],
              remappings=from_operator if executable == RENDERER else [],
              respawn=arguments['respawn'] == 'true', respawn_delay=2.0,
-             ros_arguments=['--log-level', arguments['log_level']])
+             # Which certificate and permissions it has where SROS 2 is on (doc/sros2.md).
+             ros_arguments=['--log-level', arguments['log_level'],
+                            '--enclave', f'/visa_ros/{executable}'])
         for executable in executables
         if not (executable == 'video_source' and arguments['source'] == 'topic')]
 

@@ -16,6 +16,7 @@ from visualization_msgs.msg import MarkerArray
 
 from visa_ros.action import Reconstruct
 from visa_ros.msg import FrameTiming, GaussianAvatar, OperatorPose
+from visa_ros.nodes import _policy
 from visa_ros.nodes._conversions import (
     avatar_to_msg,
     image_from_msg,
@@ -51,7 +52,8 @@ def graph(ros_domain, astronaut):
         processes = {name: stack.enter_context(node_process(name, *parameters))
                      for name, parameters in {
                          'pose_capture': (),
-                         'avatar_reconstruction': ('avatar.portrait:=demo',),
+                         'avatar_reconstruction': ('avatar.portrait:=demo',
+                                                   'avatar.sign_requests:=true'),
                          'avatar_renderer': (),
                          'avatar_display': (f'display.port:={_WEB_PORT}',)}.items()}
         watcher.subscribe(OperatorPose, 'operator_pose', STREAM_IN)
@@ -85,6 +87,31 @@ def test_the_avatar_reaches_a_late_joiner(graph, astronaut):
         assert messages[-1].avatar_id == message.avatar_id
     finally:
         late.close()
+
+
+def test_the_policy_allows_what_the_nodes_open_and_no_more(graph):
+    watcher, processes = graph
+    unused = {'/tf', '/clock', '/image_raw/compressed', '/shaded/image/compressed'}
+
+    def opened(ask, node):
+        return {name for name, _ in ask(node, '/')}
+
+    for node in processes:
+        # A node is complete when its last topic is: diagnostics.
+        watcher.wait(lambda node=node: _health(watcher, node), f'{node} in the graph')
+        may = _policy.NODES[node]
+        for ask, topics in (
+                (watcher.node.get_publisher_names_and_types_by_node,
+                 (*_policy._EVERY_NODE, *may.publish)),
+                (watcher.node.get_subscriber_names_and_types_by_node, may.subscribe)):
+            names = {name for name in opened(ask, node) if '/_action/' not in name}
+            allowed = {name if name[0] == '/' else f'/{name}' for name in topics}
+            assert names <= allowed, node
+            assert allowed - names <= unused, node
+        services = opened(watcher.node.get_service_names_and_types_by_node, node)
+        assert services == {f'/{node}/{name}' for name in _policy._SERVICES} | {
+            f'/{action}/_action/{part}' for action in may.execute
+            for part in ('send_goal', 'get_result', 'cancel_goal')}, node
 
 
 class TestLive:
@@ -232,6 +259,22 @@ def test_a_revoked_avatar_leaves_the_screen(ros_domain, astronaut, tmp_path):
             del pictures[:]
             watcher.wait(lambda: len(pictures) > 1, 'pictures after it')
             assert image_from_msg(pictures[-1]).rgb.std(axis=(0, 1)).max() == 0, 'nobody'
+    finally:
+        watcher.close()
+
+
+def test_nobody_gets_an_avatar_signed_over_ros_unasked(ros_domain):
+    watcher = Watcher('stranger')
+    try:
+        with node_process('avatar_reconstruction', "avatar.portrait:=''", namespace='/strict'):
+            client = ActionClient(watcher.node, Reconstruct, '/strict/reconstruct')
+            assert client.wait_for_server(60)
+            sent = client.send_goal_async(Reconstruct.Goal(portrait_path='demo', operator_id='x'))
+            handle = watcher.wait(lambda: sent.done() and sent.result(), 'the goal')
+            answer = handle.get_result_async()
+            result = watcher.wait(lambda: answer.done() and answer.result(), 'the result').result
+        assert not result.success
+        assert 'avatar.sign_requests' in result.message
     finally:
         watcher.close()
 

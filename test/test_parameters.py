@@ -1,4 +1,5 @@
 """Parameters are written once, in the settings: files and nodes say the same."""
+import xml.etree.ElementTree as ET
 from dataclasses import fields
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from visa_ros.errors import InputError
+from visa_ros.nodes import _policy
 from visa_ros.nodes._params import declare
 from visa_ros.nodes._reference import STAGES, as_markdown, as_yaml
 
@@ -37,6 +39,20 @@ def make_node(ros_domain):
 def test_the_files_are_up_to_date():
     assert (_ROOT / 'config' / 'telepresence.yaml').read_text() == as_yaml(), _HINT
     assert (_ROOT / 'doc' / 'parameters.md').read_text() == as_markdown(), _HINT
+
+
+def test_the_policy_is_up_to_date_and_has_an_enclave_for_each_executable():
+    text = (_ROOT / 'config' / 'sros2_policy.xml').read_text()
+    assert text == _policy.as_policy(), (
+        'run: python -m visa_ros.nodes._policy > config/sros2_policy.xml')
+    enclaves = {item.get('path'): item for item in ET.fromstring(text.encode()).iter('enclave')}
+    executables = {path.stem for path in (_ROOT / 'visa_ros' / 'nodes').glob('[a-z]*.py')}
+    assert set(enclaves) == {f'/visa_ros/{name}' for name in (*executables, 'monitor')}
+    writers = {path for path, item in enclaves.items() for group in item.iter('topics')
+               if group.get('publish') for topic in group if topic.text == 'avatar'}
+    assert writers == {'/visa_ros/avatar_reconstruction', '/visa_ros/telepresence'}
+    robot = ET.fromstring(_policy.as_policy('/robot1').encode())
+    assert {item.get('ns') for item in robot.iter('profile')} == {'/robot1'}
 
 
 def test_the_yaml_file_parses_to_the_defaults():

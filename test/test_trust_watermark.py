@@ -44,7 +44,7 @@ def jpeg(rgb, quality):
 def test_the_mark_is_read_and_is_small(picture, marked):
     assert read(marked) == NAME[:DIGITS]
     change = marked.astype(int) - picture
-    assert np.abs(change).max() <= 4
+    assert np.abs(change).max() <= 5
     assert 10 * np.log10(255**2 / np.square(change).mean()) > 42
     assert not change[:, 440:].any(), 'the plain wall stays as it is'
 

@@ -25,6 +25,7 @@ from visa_ros.types import GaussianAvatar, UInt8
 _CLIPS = ('cap12', 'cap13', 'franck')
 _FPS = 25
 _TOGETHER = 25  # pictures that are read together
+_CLIP = 250  # pictures that are encoded together
 _H264_BIT_S = 1_000_000
 
 
@@ -69,7 +70,7 @@ def run(arguments: argparse.Namespace) -> Report:
     counts: dict[str, _Count] = {}
     took_s, noise_db = [], []
     pictures = _pictures(avatar, arguments.size, arguments.pictures)
-    while pairs := list(islice(pictures, _TOGETHER)):
+    while pairs := list(islice(pictures, _CLIP)):
         drawn = [rgb for rgb, _ in pairs]
         marked = [rgb.copy() for rgb in drawn]
         for plain, rgb in zip(drawn, marked, strict=True):
@@ -100,14 +101,15 @@ def _share(said: list[str | None], mark: str) -> float:
 def _read(count: _Count, pictures: list[UInt8]) -> None:
     from visa_ros.trust.watermark import WatermarkReader
 
-    together = WatermarkReader()
-    for rgb in pictures:
-        alone = WatermarkReader()
-        alone.add(rgb)
-        together.add(rgb)
-        count.alone.append(alone.avatar_id())
-        count.scores.append(alone.score)
-    count.together.append(together.avatar_id())
+    for start in range(0, len(pictures), _TOGETHER):
+        together = WatermarkReader()
+        for rgb in pictures[start:start + _TOGETHER]:
+            alone = WatermarkReader()
+            alone.add(rgb)
+            together.add(rgb)
+            count.alone.append(alone.avatar_id())
+            count.scores.append(alone.score)
+        count.together.append(together.avatar_id())
 
 
 def _pictures(avatar: GaussianAvatar, size: int, count: int) -> Iterator[tuple[UInt8, UInt8]]:
@@ -163,7 +165,7 @@ def _half(pictures: list[UInt8]) -> list[UInt8]:
 
 
 def _h264(pictures: list[UInt8], bit_s: int = _H264_BIT_S) -> list[UInt8]:
-    """Encode and decode a second of pictures."""
+    """Encode and decode pictures as a clip."""
     from visa_ros.capture.source import read_video
 
     with tempfile.TemporaryDirectory() as folder:

@@ -15,7 +15,7 @@ from rclpy.task import Future
 
 from visa_ros.action import Reconstruct
 from visa_ros.config import Config, param
-from visa_ros.errors import ResourceError, VisaError
+from visa_ros.errors import ConsentError, ResourceError, VisaError
 from visa_ros.msg import GaussianAvatar as GaussianAvatarMsg
 from visa_ros.nodes._conversions import avatar_to_msg
 from visa_ros.nodes._diagnostics import Health
@@ -47,6 +47,9 @@ class AvatarConfig(Config):
     consent_days: float = param(
         90.0, 'How long the consent holds, days; each start of the node renews it; 0: for ever',
         low=0, high=36500)
+    sign_requests: bool = param(
+        False, 'Whether the action reconstruct builds and signs avatars for whoever calls it; on '
+        'a graph without SROS 2 that is anybody in the network')
 
 
 class _CancelledError(Exception):
@@ -105,7 +108,8 @@ class AvatarReconstructionNode(StageNode):
                 portrait_path=start.portrait, operator_id=start.operator_id,
                 consent_granted_by=start.consent_granted_by)
             self._busy = True
-            self._in_thread(lambda stopping: self._build(goal, self._report_start, stopping))
+            self._in_thread(lambda stopping: self._build(
+                goal, self._report_start, stopping, requested=False))
 
     def _in_thread(self, work: Callable[[Event], object]) -> None:
         Thread(target=work, args=(self._stopping,), name='avatar_reconstruction',
@@ -126,7 +130,7 @@ class AvatarReconstructionNode(StageNode):
             goal.publish_feedback(Reconstruct.Feedback(step=step, progress=float(fraction)))
 
         self._in_thread(lambda stopping: done.set_result(
-            self._build(goal.request, feed_back, stopping)))
+            self._build(goal.request, feed_back, stopping, requested=True)))
         result = await done
         if result.success:
             goal.succeed()
@@ -139,7 +143,7 @@ class AvatarReconstructionNode(StageNode):
         if self._on_progress:
             self._on_progress(step, fraction)
 
-    def _build(self, goal: Reconstruct.Goal, progress: Progress, stopping: Event
+    def _build(self, goal: Reconstruct.Goal, progress: Progress, stopping: Event, requested: bool
                ) -> Reconstruct.Result:
         start_s = time.monotonic()
 
@@ -149,6 +153,9 @@ class AvatarReconstructionNode(StageNode):
             progress(step, fraction)
 
         try:
+            if requested and not self.settings.of(AvatarConfig).sign_requests:
+                raise ConsentError('avatars that are requested over ROS would be signed in the '
+                                   "operator's name; to allow it set avatar.sign_requests")
             built = self._reconstruct(goal, go_on)
             go_on('publish', 1.0)
             self._built = built
