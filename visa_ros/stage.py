@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from visa_ros.body.model import load_body_model
 from visa_ros.errors import PoseError
+from visa_ros.rendering.background import Background
 from visa_ros.rendering.playback import PlaybackConfig, PosePlayback
 from visa_ros.rendering.renderer import AvatarRenderer, RenderingConfig
 from visa_ros.shading.config import ShadingConfig
@@ -38,10 +39,12 @@ class AvatarStage:
                  shading: ShadingConfig | None = None) -> None:
         self.avatar = avatar
         self.shader: ShaderStream | None = None
+        rendering = rendering or RenderingConfig()
+        self._background = None if rendering.has_plain_background else Background(
+            rendering.background, rendering.width, rendering.height)
         if shading and shading.file:
             from visa_ros.shading.stream import ShaderStream  # torch takes seconds to import
 
-            rendering = rendering or RenderingConfig()
             self.shader = ShaderStream(rendering.width, rendering.height, shading)
         self._renderer = AvatarRenderer(avatar, rendering, features=self.shader is not None)
         self._playback = PosePlayback(avatar, load_body_model(avatar.body_model), playback)
@@ -70,10 +73,10 @@ class AvatarStage:
         return self._renderer.render(pose, presence)
 
     def shade(self, frame: CoarseFrame) -> ShadedFrame:
-        """Return what goes on the screen: the frame shaded, or as it is."""
-        if self.shader:
-            return self.shader.shade(frame)
-        return ShadedFrame(frame.rgb, frame.stamp_ns, frame.presence)
+        """Return what goes on the screen: the frame shaded, or as it is, and its background."""
+        shaded = (self.shader.shade(frame) if self.shader
+                  else ShadedFrame(frame.rgb, frame.stamp_ns, frame.presence))
+        return self._background.applied(shaded, frame.alpha) if self._background else shaded
 
     def shading_health(self) -> dict[str, str | int]:
         """Return what diagnostics say of the shader."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from visa_ros.errors import VisaError
 
 # Each is a module of this folder with add_arguments(parser) and run(arguments) -> Report.
-MEASUREMENTS = ('avatars', 'capture', 'display', 'latency', 'reconstruction', 'rendering',
+MEASUREMENTS = ('avatars', 'behaviour', 'capture', 'display', 'latency', 'reconstruction', 'rendering',
                 'shader', 'wire')
 
 

@@ -2,13 +2,14 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import Any
 
 from sensor_msgs.msg import CompressedImage, Image
 
 from visa_ros.display.sinks import DisplayConfig, open_sinks
 from visa_ros.msg import FrameTiming
-from visa_ros.nodes._conversions import image_from_msg
+from visa_ros.nodes._conversions import picture_from_msg
 from visa_ros.nodes._diagnostics import Diagnostics, Health
 from visa_ros.nodes._params import declare
 from visa_ros.nodes._qos import STREAM_IN
@@ -47,10 +48,9 @@ class AvatarDisplayNode(StageNode):
         if msg is None:
             if self._last is None:
                 return
-            frame = ShadedFrame(self._last.rgb, self._last.stamp_ns, Presence.LINK_LOST)
+            frame = replace(self._last, presence=Presence.LINK_LOST)
         else:
-            image = image_from_msg(msg)
-            frame = self._last = ShadedFrame(image.rgb, image.stamp_ns, self._presence)
+            frame = self._last = picture_from_msg(msg, self._presence)
         for sink in self._sinks:
             sink.show(frame)
 
