@@ -12,7 +12,8 @@ from visa_ros.rendering.playback import PlaybackConfig, PosePlayback
 from visa_ros.rendering.retarget import blend
 from visa_ros.types import Camera, Consent, GaussianAvatar, OperatorPose, Presence
 
-_CONFIG = PlaybackConfig(hold_s=0.4, lost_s=1.5, ease_s=0.6, recentre_s=0.0, idle_motion=0.0)
+_CONFIG = PlaybackConfig(hold_s=0.4, lost_s=1.5, ease_s=0.6, recentre_s=0.0, idle_motion=0.0,
+                         eye_contact=0.0)
 _FACING = [np.pi, 0, 0]  # turns the body frame into a camera that the person faces
 
 

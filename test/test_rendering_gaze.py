@@ -51,8 +51,8 @@ def test_eyes_that_look_beside_the_camera_look_into_it(avatar, contact, joints):
     straight = np.degrees(contact.to_camera(facing).mean(0))
     pose = _turned(facing, straight[0] + 5, straight[1] - 4, **joints)
     before, after = _misses_m(avatar, pose), _misses_m(avatar, contact.applied(pose, _STEP_S))
-    assert before.min() > 0.1
-    assert after.max() < 0.005
+    assert before.min() > 0.15
+    assert after.max() < 0.045  # a fifth of the 6 degrees is left
 
 
 def test_a_glance_away_stays_what_it_is(avatar, contact):

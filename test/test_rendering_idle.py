@@ -51,7 +51,7 @@ def test_blinks_are_as_often_and_as_quick_as_peoples(idle):
 def test_gaze_rests_and_jumps(idle):
     _, gaze = _sampled(idle.gaze_deg, 120)
     speed = np.linalg.norm(np.diff(gaze, axis=0), axis=1) * 100
-    assert np.mean(speed == 0) > 0.9
+    assert np.mean(speed == 0) > 0.85
     assert 50 < speed.max() < 500  # degrees a second, as of small saccades
     assert np.linalg.norm(gaze, axis=1).max() < 5.01
 

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
 
-from visa_ros.body.kinematics import joint_transforms, posed_joints
 from visa_ros.body.model import BodyModel
 from visa_ros.conventions import BLENDSHAPE_INDEX, EYE_LOOK_RAD, JOINT_INDEX
 from visa_ros.types import Float32, GaussianAvatar, OperatorPose
@@ -14,10 +14,13 @@ from visa_ros.types import Float32, GaussianAvatar, OperatorPose
 Float64 = NDArray[np.float64]
 
 EYES = [JOINT_INDEX[name] for name in ('left_eye', 'right_eye')]
-_HEAD = JOINT_INDEX['head']
+# From the root to the head (JOINT_PARENTS).
+_TO_HEAD = [JOINT_INDEX[name] for name in ('pelvis', 'spine1', 'spine2', 'spine3', 'neck', 'head')]
 # Looks up to the first from where the operator usually looks are meant for the screen; from the
 # second on they are glances away, which stay what they are [rad].
 _MEANT, _AWAY = np.radians((10.0, 22.0))
+# What is left of such looks: eyes that never move stare.
+_LIVELY = 0.2
 # What is usual: a mean over so many seconds of looks not further than _USUAL_LOOK from the camera;
 # itself not further than _USUAL_AT_MOST, for a webcam is not further from the screen [rad].
 _USUAL_S, _USUAL_LOOK, _USUAL_AT_MOST = 20.0, np.radians(35.0), np.radians(18.0)
@@ -53,8 +56,9 @@ class EyeContact:
     """
 
     def __init__(self, avatar: GaussianAvatar, model: BodyModel, share: float) -> None:
-        self._model = model
-        _, self._joints = model.shaped(avatar.betas)
+        joints = model.zero_pose_joints(avatar.betas).astype(float)
+        self._bones = np.diff(joints[_TO_HEAD], axis=0)
+        self._eyes = joints[EYES] - joints[_TO_HEAD[-1]]
         self._share = share
         self.forget()
 
@@ -81,14 +85,15 @@ class EyeContact:
         wanted = self.to_camera(pose)
         look = (own - wanted).mean(0)[:2]  # from the camera
         self._get_used_to(look, elapsed_s)
-        angle = np.linalg.norm(look - self._usual)
+        moved = look - self._usual
+        angle = np.linalg.norm(moved)
         reach = np.linalg.norm(wanted, axis=1, keepdims=True)
         wanted *= np.minimum(1, _EYE_RANGE / np.maximum(reach, 1e-9))
         away = np.clip((angle - _MEANT) / (_AWAY - _MEANT), 0, 1)
         share = self._share * (1 - away * away * (3 - 2 * away))
         if share <= 0:
             return pose
-        turn = share * (wanted - own)
+        turn = share * (wanted + np.append(_LIVELY * moved, 0) - own)
         rotations = pose.joint_rotations.copy()
         rotations[EYES] = own + turn
         return replace(pose, joint_rotations=rotations,
@@ -103,10 +108,11 @@ class EyeContact:
 
     def to_camera(self, pose: OperatorPose) -> Float64:
         """Return the rotations (2, 3) of left and right eye that look into the camera."""
-        transforms = joint_transforms(
-            self._model, self._joints, pose.joint_rotations, pose.translation)
-        head = transforms[_HEAD, :, :3] @ self._model.rest_alignment[_HEAD].T
-        places = posed_joints(transforms, self._joints)[EYES].astype(float)
+        turns = Rotation.from_rotvec(pose.joint_rotations[_TO_HEAD]).as_matrix()
+        head, place = turns[0], pose.translation.astype(float)
+        for bone, turn in zip(self._bones, turns[1:], strict=True):
+            place, head = place + head @ bone, head @ turn
+        places = place + self._eyes @ head.T
         x, y, z = (-places / np.linalg.norm(places, axis=1, keepdims=True) @ head).T
         # The turn from straight on (z) whose axis is across it, as eyes turn (Listing's law).
         scale = np.arctan2(np.hypot(x, y), z) / np.maximum(np.hypot(x, y), 1e-9)

@@ -26,17 +26,17 @@ _BLINK_INTERVAL_S, _BLINK_SIGMA, _BLINK_LEAST_S = 3.6, 0.75, 0.7
 _CLOSING_S, _CLOSED_S, _OPENING_S = 0.09, 0.03, 0.19
 BLINK_S = _CLOSING_S + _CLOSED_S + _OPENING_S
 
-# Gaze (measured: interval, size; smaller here, for people who talk look about more).  How long a
-# jump takes: the main sequence, 21 ms and 2.2 ms a degree (Carpenter 1988, "Movements of the
-# Eyes").
-_FIXATION_S, _FIXATION_SIGMA, _FIXATION_LEAST_S = 1.4, 0.7, 0.25
-_GAZE_SPREAD_DEG = np.array((0.9, 1.8))  # down, to the left
+# Gaze in the head (measured; a little calmer here, for the tracker's noise looks like jumps).  How
+# long a jump takes: the main sequence, 21 ms and 2.2 ms a degree (Carpenter 1988, "Movements of
+# the Eyes").
+_FIXATION_S, _FIXATION_SIGMA, _FIXATION_LEAST_S = 0.9, 0.75, 0.25
+_GAZE_SPREAD_DEG = np.array((1.5, 2.0))  # down, to the left
 _GAZE_AT_MOST_DEG = 5.0
 _JUMP_S, _JUMP_S_PER_DEG = 0.021, 0.0022
 
 # Sway of the head: nod, turn, tilt, and the share of its power by frequency (measured).
-_SWAY_DEG = np.array((0.6, 0.6, 0.4))
-_SWAY_BANDS_HZ = ((0.05, 0.125, 0.35), (0.125, 0.25, 0.35), (0.25, 0.5, 0.2), (0.5, 1.0, 0.1))
+_SWAY_DEG = np.array((0.5, 0.45, 0.25))
+_SWAY_BANDS_HZ = ((0.05, 0.125, 0.1), (0.125, 0.25, 0.15), (0.25, 0.5, 0.3), (0.5, 1.0, 0.45))
 _WAVES = 3  # a band
 _SWAY_JOINTS = {'spine2': 0.2, 'neck': 0.4, 'head': 0.4}  # shares
 
@@ -46,8 +46,8 @@ _SWAY_JOINTS = {'spine2': 0.2, 'neck': 0.4, 'head': 0.4}  # shares
 _BREATHS, _BREATHS_VARY, _BREATHS_VARY_PERIODS = 14, 1.6, 13
 _IN_SHARE = 0.4
 _BREATH_DEG = {
-    'spine3': (-0.8, 0, 0), 'head': (0.6, 0, 0), 'left_collar': (0, 0, 1.6),
-    'right_collar': (0, 0, -1.6), 'left_shoulder': (0, 0, -1.6), 'right_shoulder': (0, 0, 1.6)}
+    'spine3': (-0.7, 0, 0), 'head': (0.5, 0, 0), 'left_collar': (0, 0, 1.3),
+    'right_collar': (0, 0, -1.3), 'left_shoulder': (0, 0, -1.3), 'right_shoulder': (0, 0, 1.3)}
 
 _LIDS = [BLENDSHAPE_INDEX[name] for name in ('eyeBlinkLeft', 'eyeBlinkRight')]
 _TURNED = [JOINT_INDEX[name] for name in dict.fromkeys((*_SWAY_JOINTS, *_BREATH_DEG))]

@@ -33,7 +33,7 @@ class PlaybackConfig(Config):
         1.0, 'How much the avatar breathes, blinks and sways while it does not follow its '
         'operator; 0: it stands still', low=0.0, high=1.0)
     eye_contact: float = param(
-        0.0, 'How far eyes that look at the operator\'s screen are led into the camera that the '
+        0.8, 'How far eyes that look at the operator\'s screen are led into the camera that the '
         'avatar is seen by; 0: they stay as they are, 1: all the way', low=0.0, high=1.0)
 
 
@@ -136,7 +136,7 @@ class PosePlayback:
                        stamp_ns=self._live.stamp_ns), presence
 
     def _with_idle_motion(self, now_s: float, presence: Presence) -> OperatorPose:
-        since_s = 0.0 if self._last_at_s is None else now_s - self._last_at_s
+        since_s = 0.0 if self._last_at_s is None else max(now_s - self._last_at_s, 0.0)
         self._last_at_s = now_s
         step = since_s / max(self.config.ease_s, 1e-6)
         self._idle_share = (max(self._idle_share - step, 0.0) if presence is Presence.LIVE
