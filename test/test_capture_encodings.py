@@ -20,6 +20,7 @@ def with_padding(rows: np.ndarray, padding: int) -> tuple[int, bytes]:
 @pytest.mark.parametrize(('encoding', 'encode'), [
     ('rgb8', lambda rgb: rgb),
     ('bgr8', lambda rgb: rgb[..., ::-1]),
+    ('rgba8', lambda rgb: np.dstack([rgb, np.full(rgb.shape[:2], 99, np.uint8)])),
 ])
 def test_colour_comes_back_exactly(encoding, encode, padding):
     step, data = with_padding(encode(PHOTO).reshape(300, -1), padding)

@@ -8,13 +8,14 @@ from visa_ros.nodes._conversions import (
     ImageMessage,
     compressed_to_msg,
     image_from_msg,
+    picture_from_msg,
     points_to_msg,
     pose_from_msg,
     pose_to_msg,
     stamp_from_msg,
     stamp_to_msg,
 )
-from visa_ros.types import OperatorPose
+from visa_ros.types import OperatorPose, Presence
 
 _STAMP_NS = 1_700_000_000_123_456_789
 
@@ -32,6 +33,25 @@ def test_pictures_of_any_size_go_through_one_reused_message():
         assert (image.stamp_ns, image.frame_id) == (_STAMP_NS, 'eye')
     buffer = message.fill(photo, 0, '').data
     assert message.fill(photo[::-1], 0, '').data is buffer  # nothing is allocated again
+
+
+def test_a_transparent_picture_is_shown_over_a_colour():
+    photo = samples.portrait()
+    alpha = np.zeros(photo.shape[:2], np.uint8)
+    alpha[:, 200:], alpha[:, 400:] = 128, 255
+    rgba = np.dstack([photo, alpha])
+    message = ImageMessage().fill(rgba, _STAMP_NS, 'eye')
+    assert (message.encoding, message.step) == ('rgba8', 4 * 512)
+    frame = picture_from_msg(message, Presence.HOLDING)
+    assert (frame.stamp_ns, frame.presence) == (_STAMP_NS, Presence.HOLDING)
+    np.testing.assert_array_equal(frame.rgba, rgba)
+    np.testing.assert_array_equal(frame.rgb[:, 400:], photo[:, 400:])
+    assert (frame.rgb[:, :200] == (0x2b, 0x30, 0x38)).all()
+    between = photo[:, 200:400] / 2 + np.array((0x2b, 0x30, 0x38)) / 2
+    assert np.abs(frame.rgb[:, 200:400] - between).max() < 1.5
+    plain = picture_from_msg(ImageMessage().fill(photo, _STAMP_NS, 'eye'), Presence.LIVE)
+    assert plain.rgba is None
+    np.testing.assert_array_equal(plain.rgb, photo)
 
 
 def test_jpeg_comes_back_nearly_as_it_was():

@@ -154,6 +154,21 @@ def test_pictures_are_lossless_ordered_and_without_a_mark(pictures, tmp_path):
         np.testing.assert_array_equal(cv2.imread(str(path))[..., ::-1], shown)
 
 
+def test_a_transparent_picture_is_kept_as_such_in_png_and_over_its_colour_in_mp4(
+        pictures, tmp_path):
+    rgb = pictures[0]
+    alpha = np.broadcast_to(np.linspace(0, 255, rgb.shape[1]).astype(np.uint8), rgb.shape[:2])
+    frame = ShadedFrame(rgb, 7, rgba=np.dstack([rgb[::-1], alpha]))
+    for sink in (ImageFolder(tmp_path / 'png'), VideoFile(tmp_path / 'a.mp4')):
+        with closing(sink):
+            sink.show(frame)
+    path, = (tmp_path / 'png').iterdir()
+    bgra = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    np.testing.assert_array_equal(bgra[..., [2, 1, 0, 3]], frame.rgba)
+    (_, shown), = read_back(tmp_path / 'a.mp4')[1]
+    assert np.abs(shown.astype(int) - rgb).mean() < 4
+
+
 def test_a_sink_that_fails_is_logged_and_ends_alone(pictures, tmp_path, caplog):
     folder = tmp_path / 'out'
     sink = ImageFolder(folder)

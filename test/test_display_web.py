@@ -601,6 +601,17 @@ def test_a_page_leaves_a_connection_that_only_seems_to_be_one(display, browser, 
     wait_until(lambda: health(display)['clients'] == 1)
 
 
+def test_a_preview_is_mirrored_and_its_words_are_not(display, browser, portrait):
+    browser.open(display.url + '?mirror=1')
+    with showing(display, portrait):
+        browser.wait_for_state('live')
+        screen = browser.screenshot()
+    assert np.abs(screen.astype(int) - portrait[:, ::-1]).mean() < 3
+    assert browser.evaluate("getComputedStyle(element('mark')).transform").startswith(
+        'matrix(1, 0, 0, 1,')  # moved, not mirrored
+    assert np.abs(screen.astype(int) - portrait).mean() > 20
+
+
 def test_figures_are_shown_when_asked_for(display, browser, portrait):
     browser.open(display.url)
     assert browser.evaluate("element('stats').checkVisibility()") is False

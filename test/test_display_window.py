@@ -27,7 +27,7 @@ from visa_ros import samples
 from visa_ros.display.sinks import DisplayConfig, open_sinks
 from visa_ros.types import Presence, ShadedFrame
 
-window, = open_sinks(DisplayConfig(web=False, window=True))
+window, = open_sinks(DisplayConfig(web=False, window=True, mirror='mirror' in sys.argv))
 told, done = ['NOTHING'], Event()
 
 def show():
@@ -102,6 +102,23 @@ def test_the_window_shows_the_picture_and_its_marks(screen):
         process.stdin.close()
         assert process.wait(TIMEOUT_S) == 0
     wait_until(lambda: not shows(marked(INTERRUPTED)))
+
+
+def test_a_mirrored_window_has_readable_words(screen):
+    mirrored = samples.portrait()[:, ::-1, ::-1].copy()
+
+    def shows(expected):
+        return np.abs(screen()[:512, :512].astype(int) - expected).mean() < 3
+
+    with subprocess.Popen([sys.executable, '-c', SHOW, 'mirror'], stdin=subprocess.PIPE,
+                          text=True, bufsize=1, cwd=Path(__file__).parents[1]) as process:
+        process.stdin.write('LIVE\n')
+        wait_until(lambda: shows(mirrored))
+        process.stdin.write('LINK_LOST\n')
+        draw_mark(mirrored, TEXTS[Presence.LINK_LOST])
+        wait_until(lambda: shows(mirrored))
+        process.stdin.close()
+        assert process.wait(TIMEOUT_S) == 0
 
 
 @pytest.mark.parametrize(('width', 'height', 'shape'), [

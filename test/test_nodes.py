@@ -123,6 +123,17 @@ class TestLive:
                     if stamp_from_msg(m.header.stamp) in seen]
         live.wait(lambda: len(matched()) > 10, 'pictures with the stamps of camera images')
 
+    def test_stamps_of_the_camera_reach_the_screens_picture_and_its_timing(self, live):
+        """What sound is aligned by: doc/display.md."""
+        pictures = live.subscribe(Image, 'shaded/image', STREAM_IN)
+
+        def matched():
+            camera, timing, screen = ({stamp_from_msg(m.header.stamp) for m in messages}
+                                      for messages in (live.received['image_raw'],
+                                                       live.received['frame_timing'], pictures))
+            return camera & timing & screen
+        live.wait(lambda: len(matched()) > 10, 'pictures and timings with stamps of the camera')
+
     def test_the_picture_shows_somebody_who_moves(self, live):
         frames = live.received['coarse/image']
         live.wait(lambda: len({stamp_from_msg(m.header.stamp) for m in frames}) > 15, 'frames')

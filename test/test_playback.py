@@ -7,12 +7,13 @@ from scipy.spatial.transform import Rotation
 
 from visa_ros.body.kinematics import joint_transforms, posed_joints
 from visa_ros.body.model import load_body_model
-from visa_ros.conventions import JOINT_INDEX, PART_INDEX
+from visa_ros.conventions import BLENDSHAPE_INDEX, JOINT_INDEX, PART_INDEX
 from visa_ros.rendering.playback import PlaybackConfig, PosePlayback
 from visa_ros.rendering.retarget import blend
 from visa_ros.types import Camera, Consent, GaussianAvatar, OperatorPose, Presence
 
-_CONFIG = PlaybackConfig(hold_s=0.4, lost_s=1.5, ease_s=0.6, recentre_s=0.0)
+_CONFIG = PlaybackConfig(hold_s=0.4, lost_s=1.5, ease_s=0.6, recentre_s=0.0, idle_motion=0.0,
+                         eye_contact=0.0)
 _FACING = [np.pi, 0, 0]  # turns the body frame into a camera that the person faces
 
 
@@ -177,3 +178,91 @@ def test_blend_is_geodesic():
     # half a turn has two axis-angle vectors: compare the turns
     facing = Rotation.from_rotvec(half.joint_rotations[0]).as_matrix()
     np.testing.assert_allclose(facing, np.diag([1, -1, -1]), atol=1e-5)
+
+
+_IDLE = replace(_CONFIG, idle_motion=1.0)
+_LIDS = [BLENDSHAPE_INDEX[name] for name in ('eyeBlinkLeft', 'eyeBlinkRight')]
+
+
+def _run(playback, pose, start_s, end_s, arrives, rate_hz=30):
+    """Return times, poses and presences; ``arrives(time_s)`` says whether a pose comes."""
+    times = np.arange(start_s, end_s, 1 / rate_hz)
+    shown = []
+    for time_s in times:
+        if arrives(time_s):
+            playback.put(pose, time_s)
+        shown.append(playback.at(time_s))
+    poses, presences = zip(*shown, strict=True)
+    return times, list(poses), list(presences)
+
+
+def test_a_live_operator_gets_no_idle_motion(avatar):
+    pose = _pose(left_eye=(0.1, 0.1, 0))
+    pose.blendshapes[_LIDS] = 0.6, 0.5
+    still, idle = (PosePlayback(avatar, load_body_model(), config) for config in (_CONFIG, _IDLE))
+    for playback in (still, idle):
+        playback.put(pose, 0.0)
+        playback.at(0.0)
+    for time_s in np.arange(0.1, 20, 0.1):
+        for playback in (still, idle):
+            playback.put(pose, time_s)
+        one, two = still.at(time_s)[0], idle.at(time_s)[0]
+        assert np.array_equal(one.joint_rotations, two.joint_rotations)
+        assert np.array_equal(one.blendshapes, two.blendshapes)
+
+
+def test_a_lost_link_leaves_an_avatar_that_breathes_and_blinks(avatar):
+    playback = PosePlayback(avatar, load_body_model(), _IDLE)
+    _, poses, presences = _run(playback, _pose(), 0.0, 40.0, lambda time_s: time_s < 2)
+    idling = [pose for pose, presence in zip(poses, presences, strict=True)
+              if presence is Presence.LINK_LOST]
+    lids = np.array([pose.blendshapes[_LIDS[0]] for pose in idling])
+    collar = np.array([pose.joint_rotations[JOINT_INDEX['left_collar'], 2] for pose in idling])
+    assert lids.max() > 0.95
+    assert np.mean(lids < 0.05) > 0.8
+    assert 4 <= np.sum(np.diff(np.sign(collar - collar.mean())) > 0) <= 13  # breaths in 36 s
+
+
+def test_idle_motion_comes_and_goes_without_a_pop(avatar):
+    """Nor does it where the link returns in the middle of a blink, or comes and goes."""
+    eyes = [JOINT_INDEX['left_eye'], JOINT_INDEX['right_eye']]
+    body = [joint for joint in range(55) if joint not in eyes]
+    for back_s in np.arange(6.0, 16.0, 0.7):
+        playback = PosePlayback(avatar, load_body_model(), _IDLE)
+        _, poses, presences = _run(
+            playback, _pose(left_shoulder=(0, 0, -1.1)), 0.0, back_s + 3,
+            lambda time_s, back_s=back_s: time_s < 2 or 3 < time_s < 3.2 or time_s > back_s)
+        assert presences[-1] is Presence.LIVE
+        assert Presence.LINK_LOST in presences
+        turns = Rotation.from_rotvec(np.array([p.joint_rotations for p in poses]).reshape(-1, 3))
+        turns = turns.as_matrix().reshape(-1, 55, 3, 3)
+        steps = Rotation.from_matrix((np.swapaxes(turns[:-1], 2, 3) @ turns[1:]).reshape(-1, 3, 3))
+        steps = np.degrees(steps.magnitude().reshape(-1, 55))
+        assert steps[:, body].max() < 0.7   # 20 degrees a second: the shoulder's own easing
+        assert steps[:, eyes].max() < 6     # a saccade
+        shapes = np.array([pose.blendshapes for pose in poses])
+        assert np.abs(np.diff(shapes[:, _LIDS], axis=0)).max() < 0.75  # lids shut in 90 ms
+        others = np.delete(shapes, _LIDS, axis=1)
+        assert np.abs(np.diff(others, axis=0)).max() < 0.2
+
+
+def test_an_operator_lost_in_mid_blink_does_not_stay_so(avatar):
+    playback = PosePlayback(avatar, load_body_model(), _IDLE)
+    pose = _pose()
+    pose.blendshapes[_LIDS] = 1.0
+    _, poses, presences = _run(playback, pose, 0.0, 1.4, lambda time_s: time_s < 0.2)
+    assert set(presences) == {Presence.LIVE, Presence.HOLDING}
+    assert min(p.blendshapes[_LIDS[0]] for p in poses) < 0.1
+
+
+def test_eye_contact_is_for_the_live_eyes(avatar):
+    config = replace(_CONFIG, eye_contact=1.0)
+    with_contact = PosePlayback(avatar, load_body_model(), config)
+    without = PosePlayback(avatar, load_body_model(), _CONFIG)
+    looks_past = _pose(left_eye=(0.12, 0.05, 0), right_eye=(0.12, 0.05, 0))
+    for playback in (with_contact, without):
+        _live(playback, 0.0, looks_past)
+    led, own = (playback.at(2.0)[0].joint_rotations[JOINT_INDEX['left_eye']]
+                for playback in (with_contact, without))
+    np.testing.assert_allclose(own, (0.12, 0.05, 0), atol=1e-5)
+    assert np.linalg.norm(led - own) > 0.05

@@ -2,18 +2,22 @@
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
+from visa_ros import samples
 from visa_ros.body.model import load_body_model
 from visa_ros.body.skinning import AvatarSkinning
 from visa_ros.conventions import BLENDSHAPE_INDEX, JOINT_INDEX
 from visa_ros.errors import InputError, PoseError
 from visa_ros.evaluation.rendering import surface_avatar
+from visa_ros.rendering.background import read_background
 from visa_ros.rendering.rasterization import rasterization
 from visa_ros.rendering.renderer import AvatarRenderer, RenderingConfig
 from visa_ros.rendering.splat_cpu import SplatCpu
+from visa_ros.stage import AvatarStage
 from visa_ros.types import OperatorPose, Presence
 
 CONFIG = RenderingConfig(width=160, height=120, background='#102030', backend='cpu')
@@ -118,6 +122,76 @@ def test_a_frame_says_where_the_head_is(avatar, renderer):
     assert rows.min() < y < (rows.min() + rows.max()) / 2
 
 
+def test_a_framing_is_another_cut_of_the_same_view(avatar, renderer):
+    shown = renderer.render(avatar.portrait_pose)
+    kept = shown.rgb.copy()
+    for framing in ('head', 'upper_body'):
+        cut = AvatarRenderer(avatar, replace(CONFIG, framing=framing, width=480, height=360))
+        frame = cut.render(avatar.portrait_pose)
+        x, y = frame.head_px
+        assert 0 < x < 480
+        assert 0 < y < 360
+        # what is at a pixel of the cut is at that ray's pixel of the portrait's view
+        to_portrait = (renderer.camera.K @ np.linalg.inv(cut.camera.K))[:2]
+        again = cv2.warpAffine(frame.rgb, to_portrait, (160, 120), flags=cv2.INTER_LINEAR)
+        both = again.any(2)
+        assert both.mean() > 0.05
+        assert np.abs(again[both].astype(int) - kept[both]).mean() < 25
+    head = AvatarRenderer(avatar, replace(CONFIG, framing='head')).render(avatar.portrait_pose)
+    assert head.alpha[40:60].mean() > 1.7 * shown.alpha[40:60].mean()
+
+
+@pytest.mark.parametrize(('width', 'height'), [(160, 120), (120, 160), (128, 128)])
+@pytest.mark.parametrize('framing', ['head', 'upper_body'])
+def test_a_framing_shows_the_whole_head_and_nothing_below_the_portrait(avatar, framing, width,
+                                                                       height):
+    renderer = AvatarRenderer(avatar, RenderingConfig(
+        width=width, height=height, framing=framing, backend='cpu'))
+    frame = renderer.render(avatar.portrait_pose)
+    first = np.flatnonzero(frame.alpha.max(1) > 0.5)[0]
+    assert first > 0  # room above
+    top = np.flatnonzero(frame.alpha[first + 5] > 0.5)
+    assert 0 < top.min() < top.max() < width - 1
+    K, portrait = renderer.camera.K, avatar.camera
+    lowest = (height - K[1, 2]) / K[1, 1]
+    assert lowest <= (portrait.height - portrait.K[1, 2]) / portrait.K[1, 1] + 1e-5
+
+
+def test_an_image_is_behind_the_avatar(avatar, tmp_path):
+    photo = samples.portrait()
+    cv2.imwrite(str(tmp_path / 'room.png'), photo[..., ::-1])
+    behind = read_background(str(tmp_path / 'room.png'), 160, 120)
+    assert np.abs(behind.astype(int) - cv2.resize(photo, (160, 160), interpolation=cv2.INTER_AREA)[
+        20:140]).max() <= 1
+    stage = AvatarStage(avatar, replace(CONFIG, background=str(tmp_path / 'room.png')))
+    frame = stage.frame()
+    shown = stage.shade(frame)
+    assert shown.rgba is None
+    expected = frame.rgb + (1 - frame.alpha[..., None]) * behind
+    assert np.abs(shown.rgb - expected).max() <= 1.5
+    assert np.array_equal(shown.rgb[frame.alpha == 0], behind[frame.alpha == 0])
+    kept = shown.rgb.copy()
+    assert stage.shade(stage.frame()).rgb is not shown.rgb
+    assert np.array_equal(shown.rgb, kept)
+    assert stage.shade(stage.frame()).rgb is shown.rgb  # buffers are reused
+
+
+def test_a_transparent_background_is_straight_alpha(avatar):
+    stage = AvatarStage(avatar, replace(CONFIG, background='transparent'))
+    frame = stage._renderer.render(avatar.portrait_pose)
+    shown = stage.shade(frame)
+    alpha = shown.rgba[..., 3:].astype(float) / 255
+    assert np.abs(alpha[..., 0] - frame.alpha).max() < 0.003
+    assert 0.05 < alpha.mean() < 0.95
+    color = np.array((0x2b, 0x30, 0x38))
+    plain = AvatarRenderer(avatar, replace(CONFIG, background='#2b3038'))
+    over = plain.render(avatar.portrait_pose).rgb
+    assert np.abs(shown.rgb.astype(int) - over).mean() < 0.6
+    again = alpha * shown.rgba[..., :3] + (1 - alpha) * color
+    assert np.abs(again - shown.rgb).max() < 2.5
+    assert (shown.rgb[alpha[..., 0] == 0] == color).all()
+
+
 def test_renderers_in_several_threads_do_not_disturb_each_other(avatar):
     def pictures(angle):
         renderer = AvatarRenderer(avatar, CONFIG)
@@ -144,10 +218,18 @@ def test_a_pose_in_another_frame_is_refused(avatar, renderer):
 
 
 @pytest.mark.parametrize('settings', [
-    {'background': 'blue'}, {'background': '#12345'}, {'width': 0}, {'backend': 'metal'}])
+    {'background': 'blue'}, {'background': '#12345'}, {'background': ''},
+    {'background': '/'}, {'background': '/nowhere/room.jpg'}, {'framing': 'feet'},
+    {'width': 0}, {'backend': 'metal'}])
 def test_wrong_settings_are_named(settings):
     with pytest.raises(InputError, match=next(iter(settings))):
         RenderingConfig(**settings)
+
+
+def test_a_background_that_is_no_image_is_named(avatar, tmp_path):
+    (tmp_path / 'room.jpg').write_bytes(b'no image')
+    with pytest.raises(InputError, match=r'background.*room\.jpg'):
+        AvatarStage(avatar, replace(CONFIG, background=str(tmp_path / 'room.jpg')))
 
 
 @pytest.mark.parametrize(('name', 'change', 'message'), [

@@ -11,6 +11,7 @@ from visa_ros.body.model import load_body_model
 from visa_ros.config import Config
 from visa_ros.errors import PoseError
 from visa_ros.reconstruction.avatar_file import avatar_id
+from visa_ros.rendering.background import Background
 from visa_ros.rendering.playback import PlaybackConfig, PosePlayback
 from visa_ros.rendering.renderer import AvatarRenderer, RenderingConfig
 from visa_ros.shading.config import ShadingConfig
@@ -63,10 +64,13 @@ class AvatarStage:
         self._label = watermark.visible
         self.shader: ShaderStream | None = None
         rendering = rendering or RenderingConfig()
+        self._background = _background(rendering)
         if shading and shading.file:
             from visa_ros.shading.stream import ShaderStream  # torch takes seconds to import
 
             self.shader = ShaderStream(rendering.width, rendering.height, shading)
+            self._screens = [np.zeros((rendering.height, rendering.width, 3), np.uint8)
+                             for _ in range(2)]
         self._renderer = AvatarRenderer(avatar, rendering, features=self.shader is not None)
         self._playback = PosePlayback(avatar, load_body_model(avatar.body_model), playback)
         self._nobody = _nobody(rendering)
@@ -98,7 +102,7 @@ class AvatarStage:
         if isinstance(config, RenderingConfig):
             self._renderer = AvatarRenderer(
                 self.avatar, config, features=self.shader is not None)
-            self._nobody = _nobody(config)
+            self._nobody, self._background = _nobody(config), _background(config)
         elif isinstance(config, PlaybackConfig):
             self._playback.change(config)
         elif isinstance(config, ShadingConfig) and self.shader:
@@ -117,11 +121,19 @@ class AvatarStage:
         if self.withdrawn:
             return shaded
         if self.shader:
-            shaded = self.shader.shade(frame)
-            # The shader looks at its own pictures again, without marks.
-            shaded = replace(shaded, rgb=shaded.rgb.copy())
-            self._mark(shaded.rgb)
-        self._mark(frame.rgb)
+            # A copy: the shader looks at its own pictures again, without marks.
+            self._screens.reverse()
+            np.copyto(self._screens[0], self.shader.shade(frame).rgb)
+            shaded = replace(shaded, rgb=self._screens[0])
+        if self._background:
+            shaded = self._background.applied(shaded, frame.alpha)
+        self._mark(shaded.rgb)
+        if shaded.rgba is not None:
+            seen = np.ascontiguousarray(shaded.rgba[..., :3])
+            self._mark(seen)
+            shaded.rgba[..., :3] = seen
+        if shaded.rgb is not frame.rgb:
+            self._mark(frame.rgb)
         return shaded
 
     def _mark(self, rgb: UInt8) -> None:
@@ -149,6 +161,13 @@ class AvatarStage:
     def frame_id(self) -> str:
         """The frame that pictures and points are in: the portrait's camera."""
         return self.avatar.portrait_pose.frame_id
+
+
+def _background(rendering: RenderingConfig) -> Background | None:
+    """Return what is put behind the avatar; None where it is drawn over its colour."""
+    if rendering.has_plain_background:
+        return None
+    return Background(rendering.background, rendering.width, rendering.height)
 
 
 def _nobody(rendering: RenderingConfig) -> CoarseFrame:

@@ -303,9 +303,13 @@ class ShadedFrame:
         Of the operator's camera image.
     presence : Presence
         State of the operator's stream; a display marks all but LIVE and HOLDING.
+    rgba : (H, W, 4) uint8, optional
+        The picture with straight (not premultiplied) alpha, where its background is transparent;
+        ``rgb`` is then over a colour.
 
     """
 
     rgb: UInt8
     stamp_ns: int
     presence: Presence = Presence.LIVE
+    rgba: UInt8 | None = None

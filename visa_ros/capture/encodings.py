@@ -20,6 +20,7 @@ _FORMATS: dict[str, tuple[int, Callable[[UInt8], UInt8]]] = {
     'yuv422_yuy2': (2, lambda pixels: _convert(pixels, cv2.COLOR_YUV2RGB_YUY2)),
     'yuyv': (2, lambda pixels: _convert(pixels, cv2.COLOR_YUV2RGB_YUY2)),
     'mono8': (1, lambda pixels: _convert(pixels, cv2.COLOR_GRAY2RGB)),
+    'rgba8': (4, lambda pixels: _convert(pixels, cv2.COLOR_RGBA2RGB)),
 }
 
 
@@ -29,8 +30,8 @@ def decode_image(encoding: str, width: int, height: int, step: int, data: Buffer
 
     Parameters
     ----------
-    encoding : {'rgb8', 'bgr8', 'yuv422_yuy2', 'yuyv', 'mono8'}
-        YUV is BT.601, as webcams send it.
+    encoding : {'rgb8', 'bgr8', 'yuv422_yuy2', 'yuyv', 'mono8', 'rgba8'}
+        YUV is BT.601, as webcams send it; alpha is left out.
     width, height : int
         Pixels.
     step : int

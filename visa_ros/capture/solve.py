@@ -27,6 +27,7 @@ from visa_ros.capture.rotations import (
 from visa_ros.conventions import (
     BLENDSHAPE_INDEX,
     BLENDSHAPES,
+    EYE_LOOK_RAD,
     JOINT_INDEX,
     JOINT_PARENTS,
     JOINTS,
@@ -71,9 +72,7 @@ _MIN_VISIBILITY, _SURE_VISIBILITY = 0.35, 0.65
 # Of what the trackers only guess beyond the image's edge.
 _GUESS = 0.15
 
-# Values of 1 stand for about these angles, radians: ARKit's gaze saturates near the eye's range
-# of 35 degrees sideways and 25 up and down; a jaw opens by about 20.
-_GAZE_YAW, _GAZE_PITCH, _JAW = 0.6, 0.45, 0.35
+_JAW = 0.35  # radians, for a value of 1: a jaw opens by about 20 degrees
 _SIDES = ('left', 'right')
 _HAND_TIME_S = 2.0  # in which the length of the hands' bones is learned
 
@@ -307,6 +306,7 @@ def _solve_face(blendshapes: Float32, rotations: Float64) -> None:
                + value('eyeLookInRight') - value('eyeLookOutRight')) / 2
     down = (value('eyeLookDownLeft') - value('eyeLookUpLeft')
             + value('eyeLookDownRight') - value('eyeLookUpRight')) / 2
-    gaze = np.array((_GAZE_PITCH * down, _GAZE_YAW * to_left, 0.0))
+    pitch, yaw = EYE_LOOK_RAD
+    gaze = np.array((pitch * down, yaw * to_left, 0.0))
     rotations[JOINT_INDEX['left_eye']] = rotations[JOINT_INDEX['right_eye']] = gaze
     rotations[JOINT_INDEX['jaw']] = (_JAW * value('jawOpen'), 0.0, 0.0)

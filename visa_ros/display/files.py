@@ -102,6 +102,8 @@ class ImageFolder(ThreadedSink):
     """
     Write every frame as ``NUMBER_STAMP.png``, lossless and without marks, for measuring.
 
+    A transparent background stays transparent.
+
     Parameters
     ----------
     folder : Path
@@ -124,7 +126,7 @@ class ImageFolder(ThreadedSink):
             raise ResourceError(f'{folder} holds pictures already; empty it or choose another '
                                 'display.image_folder')
         self._folder = folder
-        super().__init__('image_folder', depth=_DEPTH)
+        super().__init__('image_folder', depth=_DEPTH, alpha=True)
 
     def _handle(self, picture: Picture | None) -> None:
         assert picture is not None

@@ -20,7 +20,8 @@ class Picture:
     Attributes
     ----------
     bgr : (H, W, 3) uint8
-        May be drawn upon; valid until ``take`` returns the next one.
+        May be drawn upon; valid until ``take`` returns the next one.  (H, W, 4) with alpha, if
+        the queue was asked for it and the frame has it.
     stamp_ns, presence
         As in ShadedFrame.
     sequence : int
@@ -48,6 +49,8 @@ class FrameQueue:
     ----------
     depth : int
         How many frames may wait; with 1 the latest wins.
+    alpha : bool
+        Whether transparent pictures are taken as such.
 
     Attributes
     ----------
@@ -56,8 +59,9 @@ class FrameQueue:
 
     """
 
-    def __init__(self, depth: int = 1) -> None:
+    def __init__(self, depth: int = 1, alpha: bool = False) -> None:
         self.dropped = 0
+        self._alpha = alpha
         self._depth = depth
         self._sequence = 0
         self._waiting: deque[Picture] = deque()
@@ -81,7 +85,10 @@ class FrameQueue:
                 self._spare.append(self._waiting.popleft().bgr)
                 self.dropped += 1
             spare = self._spare.pop() if self._spare else None
-        bgr = cast(UInt8, cv2.cvtColor(frame.rgb, cv2.COLOR_RGB2BGR, spare))
+        transparent = frame.rgba if self._alpha else None
+        bgr = cast(UInt8, cv2.cvtColor(frame.rgb, cv2.COLOR_RGB2BGR, spare)
+                   if transparent is None else
+                   cv2.cvtColor(transparent, cv2.COLOR_RGBA2BGRA, spare))
         with self._changed:
             self._sequence += 1
             self._waiting.append(Picture(

@@ -8,7 +8,7 @@ from visa_ros.types import Presence, UInt8
 # What the person before the robot reads; page.html says the same (a test compares them).
 TEXTS = {
     Presence.OPERATOR_LOST: 'The operator is away',
-    Presence.LINK_LOST: 'Connection to the operator lost',
+    Presence.LINK_LOST: 'Reconnecting to the operator',
 }
 INTERRUPTED = 'Picture interrupted'
 

@@ -28,6 +28,9 @@ class DisplayConfig(Config):
         4, 'Web pages that may be open at the same time', low=1, high=64, live=True)
     window: bool = param(False, 'Show the picture in a window on this desktop')
     fullscreen: bool = param(False, 'Let the window fill the screen')
+    mirror: bool = param(
+        False, "Mirror the window, as the operator's own preview; a web page is mirrored by "
+        '?mirror=1 in its address, and nothing else ever is')
     video_path: str = param('', 'MP4 file to record to, replaced if it exists; empty: none')
     image_folder: str = param('', 'Folder for every picture as PNG, without marks; empty: none')
 
@@ -71,7 +74,7 @@ def open_sinks(config: DisplayConfig) -> list[Sink]:
             add(WebDisplay(config))
         if config.window:
             from visa_ros.display.window import Window
-            add(Window(config.fullscreen))
+            add(Window(config.fullscreen, config.mirror))
         if config.video_path:
             from visa_ros.display.files import VideoFile
             add(VideoFile(Path(config.video_path).expanduser()))

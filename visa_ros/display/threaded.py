@@ -26,11 +26,14 @@ class ThreadedSink(ABC):
         How many frames may wait; older ones are dropped.
     idle_s : float, optional
         How long to wait for a frame before ``_handle(None)``; by default for ever.
+    alpha : bool
+        Whether transparent pictures are taken as such.
 
     """
 
-    def __init__(self, name: str, depth: int = 1, idle_s: float | None = None) -> None:
-        self._frames = FrameQueue(depth)
+    def __init__(self, name: str, depth: int = 1, idle_s: float | None = None,
+                 alpha: bool = False) -> None:
+        self._frames = FrameQueue(depth, alpha)
         self._idle_s = idle_s
         self._thread = Thread(target=self._run, name=name, daemon=True)
         self._thread.start()

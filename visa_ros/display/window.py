@@ -4,6 +4,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from typing import cast
 
 import cv2
@@ -31,6 +32,8 @@ class Window(ThreadedSink):
     ----------
     fullscreen : bool
         Fill the screen.
+    mirror : bool
+        Show the picture as a mirror does; words stay readable.
 
     Raises
     ------
@@ -39,9 +42,10 @@ class Window(ThreadedSink):
 
     """
 
-    def __init__(self, fullscreen: bool = False) -> None:
+    def __init__(self, fullscreen: bool = False, mirror: bool = False) -> None:
         _check_desktop()
         self._fullscreen = fullscreen
+        self._mirror = mirror
         self._last: Picture | None = None
         self._last_s = 0.0
         self._is_marked = False
@@ -49,6 +53,8 @@ class Window(ThreadedSink):
 
     def _handle(self, picture: Picture | None) -> None:
         if picture:
+            if self._mirror:
+                picture = replace(picture, bgr=cast(UInt8, cv2.flip(picture.bgr, 1)))
             if self._last is None:
                 self._open(picture)
             self._last, self._last_s = picture, time.monotonic()

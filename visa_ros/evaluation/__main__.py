@@ -7,8 +7,8 @@ from pathlib import Path
 from visa_ros.errors import VisaError
 
 # Each is a module of this folder with add_arguments(parser) and run(arguments) -> Report.
-MEASUREMENTS = ('avatars', 'capture', 'display', 'enrolment', 'latency', 'reconstruction',
-                'rendering', 'shader', 'soak', 'watermark', 'wire')
+MEASUREMENTS = ('avatars', 'behaviour', 'capture', 'display', 'enrolment', 'latency',
+                'reconstruction', 'rendering', 'shader', 'soak', 'watermark', 'wire')
 
 
 def main() -> None:

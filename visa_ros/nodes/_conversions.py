@@ -15,7 +15,16 @@ from visa_ros.humans import HINGES, hinge_angles
 from visa_ros.msg import GaussianAvatar as GaussianAvatarMsg
 from visa_ros.msg import OperatorPose as OperatorPoseMsg
 from visa_ros.reconstruction import avatar_file
-from visa_ros.types import CameraImage, Float32, GaussianAvatar, OperatorPose, UInt8
+from visa_ros.rendering.background import over_stand_in
+from visa_ros.types import (
+    CameraImage,
+    Float32,
+    GaussianAvatar,
+    OperatorPose,
+    Presence,
+    ShadedFrame,
+    UInt8,
+)
 
 _NS = 1_000_000_000
 _MAX_TEXT = 4096
@@ -37,21 +46,22 @@ def header(stamp_ns: int, frame_id: str) -> Header:
 
 
 class ImageMessage:
-    """An rgb8 Image message whose buffer is kept: filling it copies once and allocates nothing."""
+    """An Image message whose buffer is kept: filling it copies once and allocates nothing."""
 
     def __init__(self) -> None:
-        self._msg = Image(encoding='rgb8')
+        self._msg = Image()
         self._pixels = np.empty(0, np.uint8)
 
     def fill(self, rgb: UInt8, stamp_ns: int, frame_id: str) -> Image:
-        """Return the message holding this (H, W, 3) picture; valid until the next call."""
-        height, width = rgb.shape[:2]
+        """Return the message holding a (H, W, 3) or rgba8 (H, W, 4) picture, until the next."""
+        height, width, channels = rgb.shape
         if len(self._pixels) != rgb.size:
             # Only an array.array is fast here (any other sequence costs 20 ms or more); the
             # message may copy it, so look at what the message has.
             self._msg.data = array('B', bytes(rgb.size))
             self._pixels = np.frombuffer(self._msg.data, np.uint8)
-            self._msg.height, self._msg.width, self._msg.step = height, width, 3 * width
+            self._msg.height, self._msg.width, self._msg.step = height, width, channels * width
+            self._msg.encoding = 'rgba8' if channels == 4 else 'rgb8'
         self._pixels.reshape(rgb.shape)[:] = rgb
         self._msg.header = header(stamp_ns, frame_id)
         return self._msg
@@ -71,6 +81,24 @@ def image_from_msg(msg: Image | CompressedImage) -> CameraImage:
     rgb = (decode_image(msg.encoding, msg.width, msg.height, msg.step, data)
            if isinstance(msg, Image) else decode_compressed(data))
     return CameraImage(rgb, stamp_from_msg(msg.header.stamp), msg.header.frame_id)
+
+
+def picture_from_msg(msg: Image | CompressedImage, presence: Presence) -> ShadedFrame:
+    """
+    Return a picture for the screen; rgba8 is also shown over a colour.
+
+    Raises
+    ------
+    ImageError
+        As ``image_from_msg``.
+
+    """
+    image = image_from_msg(msg)
+    if not (isinstance(msg, Image) and msg.encoding == 'rgba8'):
+        return ShadedFrame(image.rgb, image.stamp_ns, presence)
+    rows = np.frombuffer(msg.data, np.uint8)[:msg.step * msg.height].reshape(msg.height, msg.step)
+    rgba = rows[:, :4 * msg.width].reshape(msg.height, msg.width, 4)
+    return ShadedFrame(over_stand_in(rgba), image.stamp_ns, presence, rgba)
 
 
 def compressed_to_msg(jpeg: bytes, stamp_ns: int, frame_id: str) -> CompressedImage:

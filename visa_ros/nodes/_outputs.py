@@ -128,7 +128,7 @@ class FrameOutputs:
                 refused: int, points: tuple[Float32, Float32], frame_id: str) -> None:
         """Publish one frame; ``points`` are the posed means and their colours."""
         self._pictures['coarse'].publish(frame.rgb, frame.stamp_ns, frame_id)
-        self._pictures['shaded'].publish(shaded.rgb, frame.stamp_ns, frame_id)
+        self._pictures['shaded'].publish(shaded.rgb, frame.stamp_ns, frame_id, shaded.rgba)
         if self._node.wanted(self._points):
             self._node.send(self._points, points_to_msg(*points, frame.stamp_ns, frame_id))
         live = frame.presence is Presence.LIVE
@@ -152,9 +152,11 @@ class _PictureOutput:
     def wanted(self) -> bool:
         return self._node.wanted(self._image, self._jpeg)
 
-    def publish(self, rgb: UInt8, stamp_ns: int, frame_id: str) -> None:
+    def publish(self, rgb: UInt8, stamp_ns: int, frame_id: str, rgba: UInt8 | None = None
+                ) -> None:
         if self._node.wanted(self._image):
-            self._node.send(self._image, self._message.fill(rgb, stamp_ns, frame_id))
+            self._node.send(self._image, self._message.fill(
+                rgb if rgba is None else rgba, stamp_ns, frame_id))
         if self._node.wanted(self._jpeg):
             _, jpeg = cv2.imencode('.jpg', cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR),
                                    (cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY))

@@ -4,6 +4,7 @@ from __future__ import annotations
 import sys
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 from sensor_msgs.msg import CompressedImage, Image
@@ -11,7 +12,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from visa_ros.config import Config
 from visa_ros.display.sinks import DisplayConfig, open_sinks
 from visa_ros.msg import FrameTiming
-from visa_ros.nodes._conversions import image_from_msg
+from visa_ros.nodes._conversions import picture_from_msg
 from visa_ros.nodes._diagnostics import Health
 from visa_ros.nodes._params import TransportConfig
 from visa_ros.nodes._qos import STREAM_IN
@@ -64,10 +65,9 @@ class AvatarDisplayNode(StageNode):
                 return
             self._link_losses += self._presence is not Presence.LINK_LOST
             self._presence = Presence.LINK_LOST
-            frame = ShadedFrame(self._last.rgb, self._last.stamp_ns, Presence.LINK_LOST)
+            frame = replace(self._last, presence=Presence.LINK_LOST)
         else:
-            image = image_from_msg(msg)
-            frame = self._last = ShadedFrame(image.rgb, image.stamp_ns, self._presence)
+            frame = self._last = picture_from_msg(msg, self._presence)
         for sink in self._sinks:
             sink.show(frame)
         if msg is not None:

@@ -14,6 +14,8 @@ from visa_ros.body.skinning import AvatarSkinning
 from visa_ros.config import Config, param
 from visa_ros.conventions import FEATURE_STRIDE
 from visa_ros.errors import InputError, PoseError
+from visa_ros.rendering.background import TRANSPARENT, rgb_of
+from visa_ros.rendering.framing import FRAMINGS, framed
 from visa_ros.rendering.splat_cpu import SplatCpu
 from visa_ros.types import (
     Camera,
@@ -36,7 +38,12 @@ class RenderingConfig(Config):
 
     width: int = param(512, 'Width of the picture [px]', low=16, high=4096)
     height: int = param(512, 'Height of the picture [px]', low=16, high=4096)
-    background: str = param('#2b3038', 'Colour behind the avatar, as #rrggbb', live=True)
+    framing: str = param(
+        'portrait', "What the picture shows: the portrait's own cut, chest and arms, or the head",
+        choices=FRAMINGS)
+    background: str = param(
+        '#2b3038', "What is behind the avatar: a colour as #rrggbb, an image file, or "
+        "'transparent' (rgba8 images and PNG files; other outputs keep a colour)", live=True)
     backend: str = param(
         'auto', 'What draws: gsplat needs a CUDA GPU, cpu needs nothing, auto takes gsplat where '
         'it can work', choices=('auto', 'cpu', 'gsplat'))
@@ -46,15 +53,20 @@ class RenderingConfig(Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not re.fullmatch('#[0-9a-fA-F]{6}', self.background):
-            raise InputError(f'background must be a colour such as #2b3038, got '
-                             f'{self.background!r}')
+        if not (self.has_plain_background or self.background == TRANSPARENT
+                or (self.background and Path(self.background).expanduser().is_file())):
+            raise InputError('background must be a colour such as #2b3038, an image file, or '
+                             f'{TRANSPARENT!r}; {self.background!r} is none of these')
+
+    @property
+    def has_plain_background(self) -> bool:
+        """Whether the background is a colour; others are put behind what is drawn over black."""
+        return re.fullmatch('#[0-9a-fA-F]{6}', self.background) is not None
 
     @property
     def background_rgb(self) -> Float32:
-        """The background as (3,) sRGB in [0, 1]."""
-        channels = np.frombuffer(bytes.fromhex(self.background[1:]), np.uint8)
-        return np.divide(channels, 255, dtype=np.float32)
+        """What the avatar is drawn over, (3,) sRGB in [0, 1]."""
+        return rgb_of(self.background if self.has_plain_background else '#000000')
 
 
 class _Splatter(Protocol):
@@ -84,7 +96,7 @@ class AvatarRenderer:
     backend : str
         What draws: 'cpu' or 'gsplat'.
     camera : Camera
-        The view of the portrait at the picture's size.
+        The view of the portrait, or another cut of it (``framing``), at the picture's size.
     means : (N, 3) float32
         Centres of the last frame's Gaussians in the camera's frame, metres.
 
@@ -102,10 +114,10 @@ class AvatarRenderer:
     def __init__(self, avatar: GaussianAvatar, config: RenderingConfig | None = None,
                  features: bool = False, camera: Camera | None = None) -> None:
         config = config or RenderingConfig()
-        self.camera = camera or avatar.camera.resized(config.width, config.height)
+        model = load_body_model(avatar.body_model)
+        self.camera = camera or framed(avatar, model, config.framing, config.width, config.height)
         self.means = avatar.means
         self._frame_id = avatar.portrait_pose.frame_id
-        model = load_body_model(avatar.body_model)
         self._skinning = AvatarSkinning(model, avatar)
         self._head = np.flatnonzero(
             model.vertex_parts()[model.faces[avatar.triangles, 0]] == VERTEX_PARTS.index('head')
