@@ -34,4 +34,5 @@ def write_preview(enrolled: Enrolled, path: Path) -> None:
     for number, title in enumerate(columns):
         cv2.putText(sheet, title, (8 + number * sheet.shape[1] // len(columns), 20),
                     cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0), 1, cv2.LINE_AA)
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, cv2.imencode('.png', sheet)[1].tobytes())
