@@ -1,11 +1,13 @@
 """A portrait in, an avatar out: at start, and on request through the action ``reconstruct``."""
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
@@ -21,6 +23,7 @@ from visa_ros.nodes._conversions import avatar_to_msg
 from visa_ros.nodes._diagnostics import Health
 from visa_ros.nodes._qos import LATCHED
 from visa_ros.nodes._run import StageNode, run
+from visa_ros.reconstruction import avatar_file
 from visa_ros.reconstruction.avatar_cache import cached_avatar
 from visa_ros.reconstruction.portrait import read_portrait
 from visa_ros.reconstruction.reconstruct import (
@@ -39,8 +42,8 @@ class AvatarConfig(Config):
     """Whose avatar is built when the node starts."""
 
     portrait: str = param(
-        'demo', "Image file to build the avatar of at start; 'demo' is a public-domain portrait, "
-        'empty builds none')
+        'demo', "Image file to build the avatar of at start, or a .visa file to show as it is; "
+        "'demo' is a public-domain portrait, empty builds none")
     operator_id: str = param('operator', 'Whose likeness it is; only this operator moves it')
     consent_granted_by: str = param(
         'operator', 'Who agreed that this avatar exists; kept in its consent record')
@@ -181,6 +184,11 @@ class AvatarReconstructionNode(StageNode):
 
     def _reconstruct(self, goal: Reconstruct.Goal, progress: Progress
                      ) -> tuple[GaussianAvatar, ReconstructionSummary]:
+        if goal.portrait_path.endswith('.visa') and not goal.portrait:
+            avatar = avatar_file.load(Path(goal.portrait_path))
+            TrustStore(self.settings.of(TrustConfig)).check(avatar)
+            return avatar, ReconstructionSummary(
+                {}, len(avatar), math.nan, math.nan, math.nan, cached=True)
         portrait = read_portrait(bytes(goal.portrait) or goal.portrait_path)
         granted_by = goal.consent_granted_by or goal.operator_id
         now_ns = time.time_ns()
