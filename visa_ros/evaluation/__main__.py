@@ -8,7 +8,7 @@ from visa_ros.errors import VisaError
 
 # Each is a module of this folder with add_arguments(parser) and run(arguments) -> Report.
 MEASUREMENTS = ('avatars', 'capture', 'display', 'latency', 'reconstruction', 'rendering',
-                'shader', 'wire')
+                'shader', 'shader_runtimes', 'wire')
 
 
 def main() -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from visa_ros.config import Config, param
 
-RUNTIMES = ('auto', 'torch', 'openvino')
+RUNTIMES = ('auto', 'torch', 'openvino', 'onnxruntime')
+PRECISIONS = ('auto', 'float32', 'int8')
 
 
 @dataclass(frozen=True)
@@ -17,8 +18,12 @@ class ShadingConfig(Config):
         'none', 'Weights of the shader, as visa_ros.training.shader writes them; none: the screen '
         'shows the Gaussian avatar itself')
     runtime: str = param(
-        'auto', 'What computes: torch, on a GPU where it has one; openvino, on a CPU; auto: the '
-        'faster one that is there', choices=RUNTIMES)
+        'auto', 'What computes: torch, on a GPU where it has one; openvino, on a CPU; '
+        'onnxruntime, with TensorRT or CUDA where it has them; auto: torch on a GPU, else the '
+        'first that works of openvino, onnxruntime and torch', choices=RUNTIMES)
+    precision: str = param(
+        'auto', 'auto: bfloat16 on a GPU; on a CPU int8 where it was exported of the weights, '
+        'else bfloat16 where the CPU has it; float32: as trained', choices=PRECISIONS)
     steps: int = param(1, 'Steps of the flow per picture', low=1, high=8)
     window_px: int = param(
         256, 'Side of the square around the head that is shaded, a multiple of 16 [px]; 0: the '
