@@ -65,10 +65,11 @@ class AvatarStage:
         self.shader: ShaderStream | None = None
         rendering = rendering or RenderingConfig()
         self._background = _background(rendering)
-        if shading and shading.file:
+        if shading and shading.source(avatar.shader):
             from visa_ros.shading.stream import ShaderStream  # torch takes seconds to import
 
-            self.shader = ShaderStream(rendering.width, rendering.height, shading)
+            self.shader = ShaderStream(
+                rendering.width, rendering.height, shading, avatar.shader)
             self._screens = [np.zeros((rendering.height, rendering.width, 3), np.uint8)
                              for _ in range(2)]
         self._renderer = AvatarRenderer(avatar, rendering, features=self.shader is not None)

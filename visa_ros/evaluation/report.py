@@ -12,7 +12,8 @@ from typing import Any
 
 from visa_ros.tables import table
 
-_PACKAGES = ('numpy', 'torch', 'mediapipe', 'opencv-contrib-python', 'gsplat', 'ros-jazzy-rclpy')
+_PACKAGES = ('numpy', 'torch', 'openvino', 'onnxruntime', 'mediapipe', 'opencv-contrib-python',
+             'gsplat', 'ros-jazzy-rclpy')
 
 
 def machine() -> dict[str, Any]:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -146,7 +145,7 @@ class ShaderNetwork(nn.Module):
         x_t = (1 - t)[:, None, None, None] * (pixels[:, :3] - render)
         past = pixels[:, 6:] - render.repeat(1, HISTORY, 1, 1)
         seen = torch.cat([x_t, render, past], 1)
-        time = self.time(_sinusoids(t))
+        time = self.time(sinusoids(t))
         x = self.enter(torch.cat([F.pixel_unshuffle(seen, FEATURE_STRIDE), guide], 1))
         kept = []
         for level, blocks in enumerate(self.down):
@@ -158,9 +157,13 @@ class ShaderNetwork(nn.Module):
         for level in reversed(range(len(kept))):
             x = F.pixel_shuffle(self.larger[level](x), 2) + kept[level]
             x = self.up[level](x, time)
-        # What is behind the person stays as it is, but for a rim.
-        near = F.max_pool2d(guide[:, :1], 2 * _RIM + 1, 1, _RIM)
-        return render + F.pixel_shuffle(near * self.leave(x), FEATURE_STRIDE)
+        return corrected(render, guide, self.leave(x))
+
+
+def corrected(render: Tensor, guide: Tensor, correction: Tensor) -> Tensor:
+    """Return the picture; what is behind the person stays as it is, but for a rim."""
+    near = F.max_pool2d(guide[:, :1], 2 * _RIM + 1, 1, _RIM)
+    return render + F.pixel_shuffle(near * correction, FEATURE_STRIDE)
 
 
 def start(render: Tensor, noise: Tensor) -> Tensor:
@@ -173,7 +176,7 @@ def between(photograph: Tensor, beginning: Tensor, t: Tensor) -> Tensor:
     return torch.lerp(photograph, beginning, t[:, None, None, None])
 
 
-def _sinusoids(t: Tensor) -> Tensor:
+def sinusoids(t: Tensor) -> Tensor:
     """Embed (B,) times as (B, T)."""
     half = _TIME_CHANNELS // 2
     scale = torch.exp(-math.log(1000.0) / half * torch.arange(half, device=t.device))
@@ -191,7 +194,6 @@ def save_network(network: ShaderNetwork, path: Path, about: Mapping[str, str]) -
     save_weights(network, network.config, path, about)
 
 
-@cache
 def load_network(source: Path | bytes) -> ShaderNetwork:
     """
     Read a network, ready to be asked, from a file or what one holds.

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import logging
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from itertools import pairwise
 
@@ -11,8 +12,8 @@ import numpy as np
 from visa_ros.errors import InputError
 from visa_ros.shading.config import ShadingConfig
 from visa_ros.shading.guidance import guide, to_bytes, to_network
-from visa_ros.shading.network import GRID, HISTORY, PIXEL_CHANNELS, SIGMA, load_network
-from visa_ros.shading.runtime import open_runtime
+from visa_ros.shading.network import GRID, HISTORY, PIXEL_CHANNELS, SIGMA
+from visa_ros.shading.runtime import ShaderRuntime, open_instead, open_runtime, read_job
 from visa_ros.types import CoarseFrame, Float32, ShadedFrame, UInt8
 
 log = logging.getLogger(__name__)
@@ -20,7 +21,8 @@ log = logging.getLogger(__name__)
 _FEATHER_PX = 24     # over which the window fades into the rest of the picture
 _CUT = 0.2           # mean difference of two renders, of 2, that is no motion
 _FADE_IN, _FADE_OUT = 0.1, 0.25  # share of the shaded picture, per picture
-_RETRY_S = 2.0       # after it was too slow
+_RETRY_S = 2.0       # after it was too slow, or failed
+_GIVE_UP = 2         # failures one after the other, then another runtime is opened
 
 
 class ShaderStream:
@@ -28,7 +30,8 @@ class ShaderStream:
     Shade one avatar's frames, each seen beside the pictures that it made before.
 
     What is too slow fades out and what returns fades in, so the picture never jumps and is never
-    late; what fails shows the avatar itself.
+    late; what fails shows the avatar itself, and what goes on failing is computed by another
+    runtime, on the CPU.
 
     Parameters
     ----------
@@ -36,6 +39,8 @@ class ShaderStream:
         Of the pictures.
     config : ShadingConfig
         With weights.
+    own : bytes, optional
+        Weights that come with the avatar.
 
     Attributes
     ----------
@@ -53,22 +58,26 @@ class ShaderStream:
 
     """
 
-    def __init__(self, width: int, height: int, config: ShadingConfig) -> None:
+    def __init__(self, width: int, height: int, config: ShadingConfig,
+                 own: bytes = b'') -> None:
         if width % GRID or height % GRID or config.window_px % GRID:
             raise InputError(f'the shader needs sides that are multiples of {GRID}, got pictures '
                              f'of {width}x{height} and a window of {config.window_px}; change '
                              'rendering.width, rendering.height or shading.window_px, or set '
                              'shading.weights to none')
-        assert config.file
+        source = config.source(own)
+        assert source
         self._config = config
         side = config.window_px or max(width, height)
         self._shape = min(side, height), min(side, width)
         self._limits = height - self._shape[0], width - self._shape[1]
-        self._features = load_network(config.file).config.features
-        self.runtime = open_runtime(config.runtime, config.file, *self._shape)
+        self._times = [step / config.steps for step in range(config.steps, -1, -1)]
+        self._job = read_job(source, *self._shape, config.precision,
+                             tuple(self._times[:-1]))
+        self._features = self._job.network.config.features
+        self.runtime = open_runtime(config.runtime, self._job)
         rng = np.random.default_rng(config.seed)
         self._noise = SIGMA * rng.standard_normal((3, *self._shape), np.float32)
-        self._times = [step / config.steps for step in range(config.steps, -1, -1)]
         self._weight = _window_weight(*self._shape, self._limits)
         self._pixels = np.zeros((PIXEL_CHANNELS, *self._shape), np.float32)
         # The picture that is handed out, and those before it.
@@ -77,6 +86,8 @@ class ShaderStream:
         self._last_render: UInt8 | None = None
         self._share = 0.0
         self._retry_s = 0.0
+        self._failures = 0  # one after the other
+        self._opening: Future[ShaderRuntime] | None = None
         self.late = self.failed = 0
 
     def reset(self) -> None:
@@ -96,6 +107,8 @@ class ShaderStream:
         self._pictures = [self._pictures[-1], *self._pictures[:-1]]
         picture = self._pictures[0]
         np.copyto(picture, frame.rgb)
+        if self._opening and self._opening.done():
+            self._take_over(self._opening)
         if time.monotonic() >= self._retry_s:
             start_s = time.perf_counter()
             self._shade_into(picture, frame)
@@ -120,10 +133,28 @@ class ShaderStream:
             self._retry_s = time.monotonic() + _RETRY_S
             self.reset()
             log.warning('shading: %s; the avatar is shown as it is drawn', error)
+            self._failures += 1
+            if self._failures == _GIVE_UP and not self._opening:
+                aside = ThreadPoolExecutor(1)  # it takes a second or more
+                self._opening = aside.submit(open_instead, self.runtime, self._job)
+                aside.shutdown(wait=False)
             return
+        self._failures = 0
         weight = self._share * self._weight
         mixed = render + weight * (to_bytes(shaded).astype(np.float32) - render)
         picture[window] = np.rint(mixed).astype(np.uint8)
+
+    def _take_over(self, opening: Future[ShaderRuntime]) -> None:
+        """Go on with another runtime; what cannot be opened is not asked for again soon."""
+        self._opening = None
+        self._failures = 0
+        try:
+            self.runtime = opening.result()
+        except Exception as error:  # a runtime's own
+            log.warning('shading: no other runtime can be opened (%s)', error)
+        else:
+            self._retry_s = 0.0
+            log.warning('shading goes on with %s', self.runtime.name)
 
     def _ask(self, render: UInt8, told: Float32, before: list[UInt8]) -> Float32:
         """Go from the disturbed render to the photograph; return (3, h, w) in [-1, 1]."""

@@ -1,4 +1,4 @@
-"""Write pairs of an avatar's render and the truth, and train the shader on them."""
+"""Write pairs of an avatar's render and the truth, train the shader on them, export it."""
 from __future__ import annotations
 
 import argparse
@@ -36,12 +36,22 @@ def main() -> None:
                           default=TrainingConfig.adversarial_from,
                           help='share of the steps after which a critic joins in; 1: never')
     training.add_argument('--seed', type=int, default=0)
+    exporting = steps.add_parser('export', help='write ONNX graphs beside the weights')
+    exporting.add_argument('--weights', type=Path, required=True)
+    exporting.add_argument('--calibration', type=Path, metavar='PAIRS',
+                           help='pairs that int8 learns the ranges of values from; without them '
+                                'there is no int8')
     arguments = parser.parse_args()
     if arguments.step == 'pairs':
         from visa_ros.training.shader.pairs import write_pairs
 
         write_pairs(arguments.assets, arguments.out, arguments.split, arguments.first,
                     arguments.people, arguments.portraits, arguments.frames)
+    elif arguments.step == 'export':
+        from visa_ros.training.shader.export import export
+
+        for path in export(arguments.weights, arguments.calibration):
+            print(f'{path}, {path.stat().st_size / 1e6:.1f} MB')
     else:
         train(arguments.pairs, arguments.checks, arguments.out, TrainingConfig(
             arguments.size, arguments.steps, arguments.crop,
