@@ -91,8 +91,8 @@ class _Drawn:
         self._avatar, self._portrait = avatar, portrait
         self._side = min(window_px, height, width)
         self._renderer = AvatarRenderer(
-            avatar, RenderingConfig(width, height, '#000000', backend='cpu'), features=True,
-            camera=Camera(camera.K, width, height))
+            avatar, RenderingConfig(width, height, background='#000000', backend='cpu'),
+            features=True, camera=Camera(camera.K, width, height))
 
     def beside(self, rgb: UInt8, seen: Landmarks | None, pose: OperatorPose
                ) -> dict[str, np.ndarray]:

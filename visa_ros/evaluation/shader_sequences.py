@@ -194,7 +194,7 @@ def drawn(avatar: GaussianAvatar, camera: Camera, poses: list[OperatorPose],
             ) -> dict[str, np.ndarray]:
     """Draw the avatar in the poses; sides become multiples of ``GRID``."""
     width, height = camera.width // GRID * GRID, camera.height // GRID * GRID
-    renderer = AvatarRenderer(avatar, RenderingConfig(width, height, BACKGROUND_HEX),
+    renderer = AvatarRenderer(avatar, RenderingConfig(width, height, background=BACKGROUND_HEX),
                               features=True, camera=Camera(camera.K, width, height))
     out: dict[str, list[np.ndarray]] = {
         'rgb': [], 'alpha': [], 'depth': [], 'features': [], 'head_px': []}

@@ -42,7 +42,8 @@ def write_cycle_takes(portrait: Path, out: Path) -> None:
     assert landmarks.mask is not None
     truth = matte(rgb, landmarks.mask)
     avatar, _ = reconstruct(rgb, _NOBODY, ReconstructionConfig(refine_steps=_REFINE_STEPS))
-    renderer = AvatarRenderer(avatar, RenderingConfig(PORTRAIT_PX, PORTRAIT_PX, '#808080'))
+    renderer = AvatarRenderer(
+        avatar, RenderingConfig(PORTRAIT_PX, PORTRAIT_PX, background='#808080'))
     cover = truth[..., None]
     shown = foreground(rgb, truth) * cover + VIEW_BACKGROUND * (1 - cover)
     small = np.rint(255 * cv2.resize(np.dstack([shown, truth]), (VIEW_PX, VIEW_PX),

@@ -238,7 +238,7 @@ class _Renderer:
     def __init__(self, avatar: GaussianAvatar, camera: Camera) -> None:
         self._operator = avatar.portrait_pose.operator_id
         self._renderer = AvatarRenderer(
-            avatar, RenderingConfig(WINDOW_PX, WINDOW_PX, '#000000', backend='cpu'),
+            avatar, RenderingConfig(WINDOW_PX, WINDOW_PX, background='#000000', backend='cpu'),
             features=True, camera=camera)
 
     def __call__(self, pose: OperatorPose) -> tuple[Float32, UInt8]:
