@@ -91,6 +91,7 @@ def _write_float(network: ShaderNetwork, weights: Path, path: Path) -> None:
 
 
 def _write_int8(source: Path, seen: list[dict[str, Float32]], path: Path) -> None:
+    import onnx
     from onnxruntime.quantization import (
         CalibrationDataReader,
         QuantFormat,
@@ -109,10 +110,14 @@ def _write_int8(source: Path, seen: list[dict[str, Float32]], path: Path) -> Non
     with tempfile.TemporaryDirectory() as folder:
         ready = Path(folder) / 'ready.onnx'
         quant_pre_process(source, ready, skip_symbolic_shape=True)
+        convolutions = [node.name for node in onnx.load(ready).graph.node
+                        if node.op_type == 'Conv']
+        # What the last one rounds is seen, as grain: it stays in float32.
         # AVX2's products of bytes overflow in pairs unless weights have 7 bits.
         quantize_static(ready, path, Seen(), quant_format=QuantFormat.QDQ,
                         activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
-                        per_channel=True, reduce_range=True, op_types_to_quantize=['Conv'])
+                        per_channel=True, reduce_range=True, op_types_to_quantize=['Conv'],
+                        nodes_to_exclude=convolutions[-1:])
 
 
 @torch.inference_mode()
