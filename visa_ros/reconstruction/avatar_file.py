@@ -213,8 +213,10 @@ def _check_tensors(tensors: dict[str, np.ndarray]) -> None:
         names = ', '.join(sorted((tensors.keys() | {_MAY_LACK}) ^ _TENSORS.keys()))
         raise AvatarError(f'avatar fields missing or unknown: {names:.200}; build it again')
     sizes: dict[str, int] = {}
-    for name, value in tensors.items():
-        dtype, shape = _TENSORS[name]
+    for name, (dtype, shape) in _TENSORS.items():
+        if name not in tensors:
+            continue
+        value = tensors[name]
         expected = tuple(
             axis if isinstance(axis, int) else int(axis) if axis.isdigit()
             else sizes.setdefault(axis, value.shape[i] if i < value.ndim else -1)
