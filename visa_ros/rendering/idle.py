@@ -20,10 +20,10 @@ Float64 = NDArray[np.float64]
 
 PERIOD_S = 600.0
 
-# Blinks (measured: interval).  Closing and opening: high-speed recordings of spontaneous blinks
-# (VanderWerf et al. 2003, "Eyelid movements"); at 25 images a second the clips cannot tell.
-_BLINK_INTERVAL_S, _BLINK_SIGMA, _BLINK_LEAST_S = 3.6, 0.75, 0.7
-_CLOSING_S, _CLOSED_S, _OPENING_S = 0.09, 0.03, 0.19
+# Blinks (measured, clip franck: a man in conversation; those of the other clips watch a laptop and
+# blink two to four times a minute).  Closing and opening were measured from and to a fifth.
+_BLINK_INTERVAL_S, _BLINK_SIGMA, _BLINK_LEAST_S = 2.4, 0.9, 0.5
+_CLOSING_S, _CLOSED_S, _OPENING_S = 0.09, 0.03, 0.22
 BLINK_S = _CLOSING_S + _CLOSED_S + _OPENING_S
 
 # Gaze in the head (measured; a little calmer here, for the tracker's noise looks like jumps).  How
@@ -34,9 +34,10 @@ _GAZE_SPREAD_DEG = np.array((1.5, 2.0))  # down, to the left
 _GAZE_AT_MOST_DEG = 5.0
 _JUMP_S, _JUMP_S_PER_DEG = 0.021, 0.0022
 
-# Sway of the head: nod, turn, tilt, and the share of its power by frequency (measured).
+# Sway of the head: nod, turn, tilt, and the share of its power by frequency (measured, about the
+# clips' mean; what is slower than 0.125 Hz is a guess).
 _SWAY_DEG = np.array((0.5, 0.45, 0.25))
-_SWAY_BANDS_HZ = ((0.05, 0.125, 0.1), (0.125, 0.25, 0.15), (0.25, 0.5, 0.3), (0.5, 1.0, 0.45))
+_SWAY_BANDS_HZ = ((0.05, 0.125, 0.1), (0.125, 0.25, 0.2), (0.25, 0.5, 0.3), (0.5, 1.0, 0.4))
 _WAVES = 3  # a band
 _SWAY_JOINTS = {'spine2': 0.2, 'neck': 0.4, 'head': 0.4}  # shares
 
