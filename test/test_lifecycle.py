@@ -14,7 +14,7 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
 
 from visa_ros.action import Reconstruct
-from visa_ros.msg import GaussianAvatar, OperatorPose
+from visa_ros.msg import FrameTiming, GaussianAvatar, OperatorPose
 from visa_ros.nodes._conversions import image_from_msg
 from visa_ros.nodes._qos import LATCHED, STREAM_IN
 
@@ -162,6 +162,23 @@ def test_an_avatar_in_the_making_is_given_up_by_deactivation(watcher):
         avatars = watcher.subscribe(GaussianAvatar, 'avatar', LATCHED)
         watcher.wait(lambda: avatars, 'the avatar')
         assert alive(process)
+
+
+def test_the_picture_returns_with_each_activation(watcher):
+    """One process, two nodes; the avatar outlives deactivation and cleanup of the picture."""
+    timing = watcher.subscribe(FrameTiming, 'frame_timing', STREAM_IN)
+    with managed('telepresence'):
+        telepresence, builder = (
+            Managed(watcher, name) for name in ('telepresence', 'avatar_reconstruction'))
+        for node in (telepresence, builder):
+            assert node.change(CONFIGURE)
+            assert node.change(ACTIVATE)
+        for way in ((), (DEACTIVATE, ACTIVATE), (DEACTIVATE, CLEANUP, CONFIGURE, ACTIVATE)):
+            for transition in way:
+                assert telepresence.change(transition)
+                timing.clear()
+            watcher.wait(lambda: any(frame.presence == FrameTiming.LIVE for frame in timing),
+                         f'a live picture after {way}')
 
 
 @pytest.fixture(scope='class')
