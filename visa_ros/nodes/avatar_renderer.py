@@ -71,9 +71,10 @@ class AvatarRendererNode(StageNode):
             self._stage.change(config)
 
     def _load(self, msg: GaussianAvatarMsg) -> None:
-        if msg.avatar_id == self._shown_id:
+        avatar = avatar_from_msg(msg)
+        if msg.avatar_id == self._shown_id:  # the latched one, after another activation
             return
-        self._stage = AvatarStage(avatar_from_msg(msg), *map(
+        self._stage = AvatarStage(avatar, *map(
             self.settings.of, (RenderingConfig, PlaybackConfig, ShadingConfig)))
         self._shown_id = msg.avatar_id
         self.get_logger().info(f'showing avatar {msg.avatar_id[:12]} of {msg.operator_id}')
