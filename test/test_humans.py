@@ -98,9 +98,10 @@ def test_boxes_hold_what_they_are_of(portrait):
     pose, positions, camera = portrait
     points = humans.key_points(pose, positions, camera)
     seen = points[points[:, 2] > 0, :2]
-    xmin, ymin, xmax, ymax = humans.body_box(points)
+    xmin, ymin, xmax, ymax = body = humans.body_box(pose, positions, camera)
     assert ((seen >= (xmin, ymin)) & (seen <= (xmax, ymax))).all()
-    xmin, ymin, xmax, ymax = humans.face_box(pose, positions, camera)
+    xmin, ymin, xmax, ymax = head = humans.face_box(pose, positions, camera)
+    assert (body[:2] <= head[:2]).all()
     eyes = points[[14, 15], :2]
     assert ((eyes > (xmin, ymin)) & (eyes < (xmax, ymax))).all()
     assert ymin < ymax < points[2, 1] + 0.1  # not below the shoulders
@@ -111,5 +112,5 @@ def test_nobody_has_no_boxes(portrait):
     unseen = replace(pose, confidence=np.zeros(6, np.float32))
     points = humans.key_points(unseen, positions, camera)
     assert (points == 0).all()
-    assert humans.body_box(points) is None
+    assert humans.body_box(unseen, positions, camera) is None
     assert humans.face_box(unseen, positions, camera) is None

@@ -59,7 +59,7 @@ ACTION_UNIT_COUNT = 99
 # Half a face around the middle of the eyes, metres, x right and y down, with room for hair and
 # chin: a mean adult head is 0.15 wide and 0.23 high.
 _FACE_M = np.array([[-0.09, -0.12], [0.09, 0.12]], np.float32)
-_BODY_MARGIN = 0.1  # of the key points' box, on each side
+_BODY_MARGIN = 0.1  # of the joints' box, on each side
 
 
 def hinge_angles(pose: OperatorPose) -> Float32:
@@ -124,13 +124,19 @@ def key_points(pose: OperatorPose, positions: Float32, camera: Camera) -> Float3
     return points
 
 
-def body_box(points: Float32) -> Float32 | None:
-    """Return xmin, ymin, xmax, ymax around what ``key_points`` found; None around nothing."""
-    seen = points[points[:, 2] > 0, :2]
-    if not len(seen):
+def body_box(pose: OperatorPose, positions: Float32, camera: Camera) -> Float32 | None:
+    """Return xmin, ymin, xmax, ymax of head and joints, cut at the image; None if not seen."""
+    joints = _projected(positions[_KEY_JOINTS[pose.confidence[_KEY_PARTS] > 0]], camera)
+    joints = joints[np.isfinite(joints).all(1)]
+    if not len(joints):
         return None
-    margin = _BODY_MARGIN * np.ptp(seen, axis=0)
-    return np.clip([seen.min(0) - margin, seen.max(0) + margin], 0, 1).astype(np.float32).ravel()
+    margin = _BODY_MARGIN * np.ptp(joints, axis=0)
+    corners = [joints.min(0) - margin, joints.max(0) + margin]
+    head = face_box(pose, positions, camera)
+    if head is not None:
+        corners += [head[:2], head[2:]]
+    low, high = np.clip([np.min(corners, 0), np.max(corners, 0)], 0, 1)
+    return np.concatenate([low, high]).astype(np.float32) if (high > low).all() else None
 
 
 def face_box(pose: OperatorPose, positions: Float32, camera: Camera) -> Float32 | None:

@@ -69,7 +69,7 @@ class HumanOutputs:
             return
         head = header(pose.stamp_ns, pose.frame_id)
         points = humans.key_points(pose, positions, camera)
-        boxes = {'bodies': humans.body_box(points),
+        boxes = {'bodies': humans.body_box(pose, positions, camera),
                  'faces': humans.face_box(pose, positions, camera)}
         for kind, box in boxes.items():
             self._node.send(self._tracked[kind], self._msgs.IdsList(
