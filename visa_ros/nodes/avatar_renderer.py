@@ -62,7 +62,7 @@ class AvatarRendererNode(StageNode):
         self._trust.check(avatar, msg.avatar_id)
         self._stage = AvatarStage(avatar, self._rendering, self._playback, self._shading,
                                   self._watermark)
-        self.get_logger().info(f'showing avatar {msg.avatar_id[:12]} of {msg.operator_id}')
+        self.get_logger().info(f'showing avatar {msg.avatar_id[:12]} of {msg.operator_id!r:.60}')
 
     def _draw(self, msg: OperatorPoseMsg | None) -> None:
         stage = self._stage
