@@ -215,6 +215,16 @@ def test_on_loopback_a_foreign_host_name_is_refused(display):
     assert get(display, '/', Host=f'localhost:{port_of(display)}')[0] == 200
 
 
+@pytest.mark.parametrize('host', [
+    b'[::1', b'a b', b'', b'127.0.0.1:99999999', b'\xff\xfe', b'elsewhere.example#@127.0.0.1',
+    b'x' * 5000, b'localhost:abc'])
+def test_a_host_that_is_none_is_refused(display, host, caplog):
+    with socket.create_connection(('127.0.0.1', port_of(display)), TIMEOUT_S) as client:
+        client.sendall(b'GET / HTTP/1.1\r\nHost: ' + host + b'\r\n\r\n')
+        assert client.recv(4096).split()[1] in (b'400', b'403')
+    assert 'Traceback' not in caplog.text
+
+
 def test_too_many_pages_are_refused(portrait):
     with closing(WebDisplay(DisplayConfig(port=0, max_clients=1))) as display:
         page = open_page(display)

@@ -10,6 +10,7 @@ import asyncio
 import json
 import logging
 import math
+import re
 import secrets
 import struct
 import time
@@ -52,6 +53,7 @@ _MAX_CONNECTIONS = 64  # of all machines together, and of which asked for someth
 _REQUESTS = (200, 100.0)
 _MESSAGES = (240, 120.0)
 _COOKIE = 'visa_token'
+_HOST = re.compile(r'([A-Za-z0-9._-]+|\[[0-9a-fA-F:.]+\])(?::[0-9]{1,5})?')
 _WINDOW = 64  # frames that rates and latencies are taken over
 _PAGE_HEADERS = {
     'Content-Security-Policy': "default-src 'none'; script-src 'unsafe-inline'; style-src "
@@ -210,9 +212,12 @@ class WebDisplay:
             refusal = web.HTTPTooManyRequests(text='too many requests; wait a second\n')
             refusal.force_close()
             raise refusal
+        host = _HOST.fullmatch(request.headers.get('Host', ''))
+        if host is None:
+            raise web.HTTPBadRequest(text='the request names no host\n')
         if not self._token:
             # A site may rebind its name to 127.0.0.1.
-            if not _is_loopback(request.url.host or ''):
+            if not _is_loopback(host[1].strip('[]')):
                 raise web.HTTPForbidden(text='the display is served to this machine only; set '
                                              'display.host to serve it to others\n')
             return await handler(request)

@@ -83,7 +83,7 @@ class AvatarRendererNode(StageNode):
             return
         self._stage = AvatarStage(avatar, *map(self.settings.of, (
             RenderingConfig, PlaybackConfig, ShadingConfig, WatermarkConfig)))
-        self.get_logger().info(f'showing avatar {msg.avatar_id[:12]} of {msg.operator_id}')
+        self.get_logger().info(f'showing avatar {msg.avatar_id[:12]} of {msg.operator_id!r:.60}')
 
     def _draw(self, msg: OperatorPoseMsg | None) -> None:
         stage = self._stage
