@@ -33,7 +33,9 @@ _BEHIND_WEIGHT = 0.5    # of a pixel without the person, beside one with
 _DETAIL_WEIGHT, _CHANGE_WEIGHT = 1.0, 0.3
 _ADVERSARIAL_WEIGHT, _MATCHING_WEIGHT = 0.02, 0.2
 _DETAIL_SCALES = (1, 2, 4)
-_SMALL = 0.01            # an error that counts by its square, of 2
+# An error that counts by its square, of 2: small at first, which makes sharp, and then larger, so
+# that what the network does not know stays as the render shows it.
+_SMALL, _SMALL_AT_LAST = 0.01, 0.5
 _CHECK_S = 300.0
 _CLIP_NORM = 1.0
 _WARM_UP = 0.05          # of the steps, in which the learning rate rises
@@ -61,6 +63,8 @@ class TrainingConfig:
         That a step learns from.
     learning_rate : float
         Highest, of AdamW.
+    square_from : float
+        Share of the steps after which errors count by their square.
     adversarial_from : float
         Share of the steps after which a critic joins in.
     averaging : float
@@ -75,6 +79,7 @@ class TrainingConfig:
     crop_px: int = 96
     streams: int = 12
     learning_rate: float = 1e-3
+    square_from: float = 0.75
     adversarial_from: float = 0.7
     averaging: float = 0.998
     seed: int = 0
@@ -224,9 +229,10 @@ class Run:
         t = np.ones(self._config.streams, np.float32)
         t[::_ANY_TIME] = self._rng.random(len(t[::_ANY_TIME]))
         contested = share >= self._config.adversarial_from
+        small = _SMALL if share < self._config.square_from else _SMALL_AT_LAST
         parts = [batch.part(np.arange(first, len(t), _THREADS)) for first in range(_THREADS)]
         learnt = list(self._pool.map(
-            lambda part, past, time: self._learn(part, past, time, contested), parts,
+            lambda part, past, time: self._learn(part, past, time, small, contested), parts,
             *([values[first::_THREADS] for first in range(_THREADS)]
               for values in (shown, torch.from_numpy(t)))))
         _descend(self._optimizer, self.network, [part.slopes for part in learnt])
@@ -246,13 +252,14 @@ class Run:
         self.spent_s += time.perf_counter() - begin_s
         return fmean(part.loss for part in learnt)
 
-    def _learn(self, batch: Batch, past: Tensor, t: Tensor, contested: bool) -> _Learnt:
+    def _learn(self, batch: Batch, past: Tensor, t: Tensor, small: float, contested: bool
+               ) -> _Learnt:
         """Shade a part of the streams; return the picture, and where to go from here."""
         x = between(batch.truth, start(batch.render, batch.noise), t)
         picture = self.network(
             torch.cat([x, batch.render, past.flatten(1, 2)], 1).contiguous(
                 memory_format=torch.channels_last), batch.guide, t)
-        loss = total = _loss(picture, batch)
+        loss = total = _loss(picture, batch, small)
         critic_slopes: tuple[Tensor, ...] = ()
         if contested:
             said, critics = _contest(self.critic, picture, batch)
@@ -338,24 +345,24 @@ def _contest(critic: Critic, picture: Tensor, batch: Batch) -> tuple[Tensor, Ten
     return said, mistakes
 
 
-def _loss(picture: Tensor, batch: Batch) -> Tensor:
+def _loss(picture: Tensor, batch: Batch, small: float) -> Tensor:
     weight = _BEHIND_WEIGHT + (1 - _BEHIND_WEIGHT) * batch.shown
     error = weight * (picture - batch.truth)
-    loss = _size(error)
+    loss = _size(error, small)
     for scale in _DETAIL_SCALES:
         # A larger scale has fewer pixels: what is wrong over a wide area counts there.
         coarser = F.avg_pool2d(error, scale) if scale > 1 else error
         for axis in (2, 3):
             loss = loss + _DETAIL_WEIGHT / (2 * len(_DETAIL_SCALES)) * _size(
-                coarser.diff(dim=axis))
+                coarser.diff(dim=axis), small)
     change = (picture - batch.history[:, 0]) - (batch.truth - batch.truth_before)
     change = weight * batch.goes_on[:, None, None, None] * change
-    return loss + _CHANGE_WEIGHT * _size(change)
+    return loss + _CHANGE_WEIGHT * _size(change, small)
 
 
-def _size(error: Tensor) -> Tensor:
-    """Return the mean error; by its square where it is hardly seen."""
-    return F.smooth_l1_loss(error, torch.zeros(()).expand_as(error), beta=_SMALL)
+def _size(error: Tensor, small: float) -> Tensor:
+    """Return the mean error; by its square where it is small."""
+    return F.smooth_l1_loss(error, torch.zeros(()).expand_as(error), beta=small)
 
 
 def _disturbed(history: Tensor, render: Tensor, rng: np.random.Generator) -> Tensor:
