@@ -22,7 +22,7 @@ from visa_ros.shading.stream import ShaderStream
 from visa_ros.types import Float32, UInt8
 
 _OUT = Path('out')
-_FADE_IN = 10        # pictures until what is shaded is shown wholly
+FADE_IN = 10        # pictures until what is shaded is shown wholly
 _EVERY = 4           # of the pictures is compared; warping looks at all
 _SAME = 12.0         # difference of true pictures, warped, that show the same surface, of 255
 _BLUR_PX = 1.5
@@ -76,7 +76,7 @@ def shaded(sequence: Sequence, config: ShadingConfig, history: bool = True) -> U
     """Return the pictures that the shader's stream makes of a sequence."""
     height, width = sequence.rgb.shape[1:3]
     stream = ShaderStream(width, height, config)
-    for _ in range(_FADE_IN):
+    for _ in range(FADE_IN):
         stream.shade(sequence.frame(0))
     out = []
     for moment in range(len(sequence)):
