@@ -32,7 +32,6 @@ SHAPE_CHANNELS = 2   # of the guide, beside the features: alpha, depth
 GRID = 4 * FEATURE_STRIDE  # a picture's sides are multiples of this
 
 _TIME_CHANNELS = 64
-_RIM = 2             # around the person, in pixels of the guide, that may change
 
 
 @dataclass(frozen=True)
@@ -161,9 +160,8 @@ class ShaderNetwork(nn.Module):
 
 
 def corrected(render: Tensor, guide: Tensor, correction: Tensor) -> Tensor:
-    """Return the picture; what is behind the person stays as it is, but for a rim."""
-    near = F.max_pool2d(guide[:, :1], 2 * _RIM + 1, 1, _RIM)
-    return render + F.pixel_shuffle(near * correction, FEATURE_STRIDE)
+    """Return the picture; what is behind the avatar stays as it is: a guess there is a halo."""
+    return render + F.pixel_shuffle(guide[:, :1] * correction, FEATURE_STRIDE)
 
 
 def start(render: Tensor, noise: Tensor) -> Tensor:
