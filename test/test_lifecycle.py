@@ -139,7 +139,7 @@ def test_what_cannot_be_configured_says_why_and_can_be_mended(watcher, tmp_path)
 
 
 def test_an_avatar_in_the_making_is_given_up_by_deactivation(watcher):
-    with managed('avatar_reconstruction', 'avatar.portrait:=""',
+    with managed('avatar_reconstruction', 'avatar.portrait:=""', 'avatar.sign_requests:=true',
                  'reconstruction.refine_steps:=1998') as process:
         node = Managed(watcher, 'avatar_reconstruction')
         assert node.change(CONFIGURE)

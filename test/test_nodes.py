@@ -105,7 +105,8 @@ def test_the_policy_allows_what_the_nodes_open_and_no_more(graph):
                  (*_policy._EVERY_NODE, *may.publish)),
                 (watcher.node.get_subscriber_names_and_types_by_node, may.subscribe)):
             names = {name for name in opened(ask, node) if '/_action/' not in name}
-            allowed = {name if name[0] == '/' else f'/{name}' for name in topics}
+            allowed = {name if name[0] == '/' else f'/{name}'
+                       for name in (topic.replace('~', node) for topic in topics)}
             assert names <= allowed, node
             assert allowed - names <= unused, node
         services = opened(watcher.node.get_service_names_and_types_by_node, node)

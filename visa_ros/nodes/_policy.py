@@ -11,8 +11,9 @@ import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 
 # What every node opens.
-_EVERY_NODE = ('/rosout', '/parameter_events', '/diagnostics')
-_SERVICES = ('describe_parameters', 'get_parameter_types', 'get_parameters',
+_EVERY_NODE = ('/rosout', '/parameter_events', '/diagnostics', '~/transition_event')
+_SERVICES = ('change_state', 'get_available_states', 'get_available_transitions', 'get_state',
+             'get_transition_graph','describe_parameters', 'get_parameter_types', 'get_parameters',
              'get_type_description', 'list_parameters', 'set_parameters',
              'set_parameters_atomically')
 _PICTURES = ('coarse/image', 'coarse/image/compressed', 'shaded/image', 'shaded/image/compressed')
@@ -31,14 +32,15 @@ class Permissions:
 # By node; in the process `telepresence` there are two.
 NODES = {
     'video_source': Permissions(('image_raw',)),
-    'pose_capture': Permissions(('operator_pose', 'skeleton', '/tf'), _IMAGE_RAW),
+    'pose_capture': Permissions(
+        ('operator_pose', 'operator_joint_states', 'skeleton', '/tf'), _IMAGE_RAW),
     'avatar_reconstruction': Permissions(('avatar',), (), ('reconstruct',)),
     'avatar_renderer': Permissions((*_PICTURES, 'avatar/points', 'frame_timing'),
                                    ('operator_pose', 'avatar')),
     'avatar_display': Permissions(
         (), ('shaded/image', 'shaded/image/compressed', 'frame_timing')),
     'telepresence': Permissions(
-        ('operator_pose', 'skeleton', '/tf', *_PICTURES, 'avatar/points', 'frame_timing'),
+        ('operator_pose', 'operator_joint_states', 'skeleton', '/tf', *_PICTURES, 'avatar/points', 'frame_timing'),
         _IMAGE_RAW),
 }
 ENCLAVES = {node: (node,) for node in NODES} | {
@@ -63,8 +65,9 @@ def as_policy(namespace: str = '/') -> str:
     monitor = ET.SubElement(_profiles(enclaves, 'monitor'), 'profile', ns=namespace,
                             node='monitor')
     _allow(monitor, 'topic', 'publish', '/rosout', '/parameter_events')
-    _allow(monitor, 'topic', 'subscribe', '/clock', *_EVERY_NODE, *dict.fromkeys(
-        topic for may in NODES.values() for topic in may.publish))
+    _allow(monitor, 'topic', 'subscribe', '/clock', *dict.fromkeys(
+        topic.replace('~', node) for node, may in NODES.items()
+        for topic in (*_EVERY_NODE, *may.publish)))
     _allow(monitor, 'service', 'reply', *(f'~/{name}' for name in _SERVICES))
     _allow(monitor, 'service', 'request', *(
         f'{node}/{name}' for node in NODES for name in _SERVICES))
