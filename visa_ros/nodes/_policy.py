@@ -40,7 +40,8 @@ NODES = {
     'avatar_display': Permissions(
         (), ('shaded/image', 'shaded/image/compressed', 'frame_timing')),
     'telepresence': Permissions(
-        ('operator_pose', 'operator_joint_states', 'skeleton', '/tf', *_PICTURES, 'avatar/points', 'frame_timing'),
+        ('operator_pose', 'operator_joint_states', 'skeleton', '/tf', *_PICTURES,
+         'avatar/points', 'frame_timing'),
         _IMAGE_RAW),
 }
 ENCLAVES = {node: (node,) for node in NODES} | {
