@@ -11,8 +11,8 @@ from visa_ros.shading.network import ShaderNetwork
 from visa_ros.training.shader.streams import ONE_PERSON, Pairs
 from visa_ros.training.shader.train import Run, TrainingConfig, keep_memory, measure
 
-_CROP_PX, _STREAMS, _LEARNING_RATE, _AVERAGING = 96, 12, 1e-3, 0.99
-_LEAST_GAIN_DB = 0.05  # of what is kept
+_CROP_PX, _STREAMS, _LEARNING_RATE, _AVERAGING = 96, 12, 6e-4, 0.995
+_LEAST_GAIN_DB, _MOST_UNREST = 0.1, 1.05  # of what is kept
 
 
 def tune(learnt: Pairs, generic: ShaderNetwork | None, seconds: float, seed: int,
@@ -56,21 +56,23 @@ def judge(held: Pairs, networks: Mapping[str, ShaderNetwork]) -> dict[str, dict[
     -------
     dict of str to dict of str to float
         By the networks' names, and 'avatar' without any: 'PSNR' (dB) against the clip's pictures
-        moved to where the avatar is, and 'sharpness' over theirs.
+        moved to where the avatar is, 'sharpness' over theirs, 'unrest' over the avatar's.
 
     """
     out = {}
     for name, network in networks.items():
         values = measure(network, held)
         for row, kind in (('avatar', 'render'), (name, 'shaded')):
-            out[row] = {key: values[f'{kind} {key}'] for key in ('PSNR', 'sharpness')}
+            out[row] = {key: values[f'{kind} {key}'] for key in ('PSNR', 'sharpness', 'unrest')}
     return out
 
 
 def is_better(held_out: Mapping[str, Mapping[str, float]]) -> bool:
-    """Whether 'personal' is worth keeping beside 'generic' and 'avatar'."""
+    """Whether 'personal' is nearer to the clip than 'generic' and 'avatar', and not restless."""
+    personal = held_out['personal']
     before = max(values['PSNR'] for name, values in held_out.items() if name != 'personal')
-    return held_out['personal']['PSNR'] > before + _LEAST_GAIN_DB
+    return (personal['PSNR'] > before + _LEAST_GAIN_DB
+            and personal['unrest'] <= _MOST_UNREST)
 
 
 def parted(runs: list[list[int]], frames_per_s: float) -> tuple[list[list[int]], list[list[int]]]:

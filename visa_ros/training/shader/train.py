@@ -417,19 +417,24 @@ def measure(network: ShaderNetwork, pairs: Pairs) -> dict[str, float]:
     Returns
     -------
     dict of str to float
-        PSNR (dB) where render or truth show the person, sharpness (mean absolute difference to
-        the blurred picture) over the truth's, of the render and of what was made of it.
+        PSNR (dB) where render or truth show the person; sharpness (mean absolute difference to
+        the blurred picture) over the truth's; and unrest (root mean square of what changes from
+        picture to picture otherwise than in the truth) over the render's; of the render and of
+        what was made of it.
 
     """
     pictures = shade(network, pairs)
     truth = pictures.pop('truth')
     shown = torch.from_numpy(np.maximum(pairs['render'], pairs['truth'])[..., None, :, :, 3] > 127)
+    unrest = {name: float(((made - truth).diff(dim=1) * shown[:, 1:]).square().mean().sqrt())
+              for name, made in pictures.items()}
     out = {}
     for name, made in pictures.items():
         squared = (made - truth).square().mean(2, keepdim=True) / 4
         per_frame = (squared * shown).sum((2, 3, 4)) / shown.sum((2, 3, 4)).clamp_min(1)
         out[f'{name} PSNR'] = float((-10 * per_frame.clamp_min(1e-10).log10()).mean())
         out[f'{name} sharpness'] = float(_sharpness(made, shown) / _sharpness(truth, shown))
+        out[f'{name} unrest'] = unrest[name] / max(unrest['render'], 1e-6)
     return out
 
 
