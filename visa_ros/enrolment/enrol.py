@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,7 +12,8 @@ import numpy as np
 from visa_ros.capture.config import CaptureConfig
 from visa_ros.config import Config, param
 from visa_ros.enrolment.clip import Progress, follow
-from visa_ros.enrolment.pairs import clip_pairs, runs
+from visa_ros.enrolment.pairs import Beside, Moment, clip_pairs, cut_out, error, runs
+from visa_ros.enrolment.recolor import recolored
 from visa_ros.enrolment.tune import is_better, judge, parted, tune
 from visa_ros.errors import InputError
 from visa_ros.identity import FACE_CORNERS, SAME_PERSON, descriptor
@@ -125,18 +127,34 @@ def enrol(video: Path, consent: Consent, portrait: UInt8 | None = None,
     done('reconstruct')
     followed = clip.poses[number]
     assert followed is not None
-    learnt, held = (
-        clip_pairs(clip, avatar, followed, own, part, capture, config.window_px, progress)
-        for part in parted(runs(clip, config.moments), clip.frames_per_s))
-    done('pairs')
+    learnt, held = (cut_out(clip, part, own, capture, progress)
+                    for part in parted(runs(clip, config.moments), clip.frames_per_s))
+    done('cut out')
+    avatar, held_pairs, beside = _best_colors(avatar, followed, learnt, held, config.window_px)
+    pairs = clip_pairs(beside, learnt, config.window_px)
+    done('draw')
     generic = load_network(GENERIC) if GENERIC.is_file() else None
-    tuned = tune(learnt, generic, config.tune_s, config.seed, progress)
-    held_out = judge(held, ({'generic': generic} if generic else {}) | {'personal': tuned})
+    tuned = tune(pairs, generic, config.tune_s, config.seed, progress)
+    held_out = judge(held_pairs, ({'generic': generic} if generic else {}) | {'personal': tuned})
     done('tune')
     if is_better(held_out):
         avatar = replace(avatar, shader=encode_network(tuned, {
             'operator_id': consent.operator_id, 'held out': json.dumps(held_out)}))
-    return Enrolled(avatar, number, followed, tuned, held, held_out, seconds)
+    return Enrolled(avatar, number, followed, tuned, held_pairs, held_out, seconds)
+
+
+def _best_colors(avatar: GaussianAvatar, portrait: OperatorPose, learnt: Sequence[Moment],
+                 held: Sequence[Moment], window_px: int
+                 ) -> tuple[GaussianAvatar, Pairs, Beside]:
+    """Take colours from the clip where that brings the avatar nearer to what is held out."""
+    beside = Beside(avatar, portrait)
+    pairs = clip_pairs(beside, held, window_px)
+    other = recolored(avatar, beside, learnt)
+    beside_other = Beside(other, portrait)
+    other_pairs = clip_pairs(beside_other, held, window_px)
+    if error(other_pairs) < error(pairs):
+        return other, other_pairs, beside_other
+    return avatar, pairs, beside
 
 
 def _face(rgb: UInt8) -> Float32:

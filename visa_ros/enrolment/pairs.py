@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -18,7 +19,14 @@ from visa_ros.rendering.renderer import AvatarRenderer, RenderingConfig
 from visa_ros.shading.guidance import guide
 from visa_ros.shading.network import GRID
 from visa_ros.training.shader.streams import Pairs
-from visa_ros.types import Camera, Float32, GaussianAvatar, OperatorPose, UInt8
+from visa_ros.types import (
+    Camera,
+    CoarseFrame,
+    Float32,
+    GaussianAvatar,
+    OperatorPose,
+    UInt8,
+)
 
 SEQUENCE = 8          # consecutive frames
 _REACH_PX, _SMOOTH = 8.0, 1 / 24  # of registration: most, and its smoothness, of the window
@@ -35,85 +43,147 @@ def runs(clip: Clip, count: int) -> list[list[int]]:
     return runs
 
 
-def clip_pairs(clip: Clip, avatar: GaussianAvatar, portrait: OperatorPose, face: Float32,
-               runs: Sequence[list[int]], config: CaptureConfig, window_px: int,
-               progress: Progress) -> Pairs:
+@dataclass(frozen=True, eq=False)
+class Moment:
     """
-    Return pairs in the layout of ``training.shader.pairs``, around the head.
+    A frame of a clip.
+
+    Attributes
+    ----------
+    pose : OperatorPose
+        As the live capture saw it.
+    rgba : (H, W, 4) uint8
+        The person, colour times alpha, and alpha.
+
+    """
+
+    pose: OperatorPose
+    rgba: UInt8
+
+
+def cut_out(clip: Clip, runs: Sequence[list[int]], face: Float32, config: CaptureConfig,
+            progress: Progress) -> list[Moment]:
+    """
+    Cut the person out of runs of frames.
 
     Parameters
     ----------
     clip : Clip
-    avatar : GaussianAvatar
-        Of one of its frames.
-    portrait : OperatorPose
-        As that frame was followed.
+    runs : sequence of list of int
+        Frames, in order.
     face : (128,) float32
         Descriptor of the person's face; runs that begin with another's are left out.
-    runs : sequence of list of int
-        Frames, in order, all lists of one length.
     config : CaptureConfig
         Where the segmenter is.
-    window_px : int
-        Side of the window.
     progress : callable
 
+    Returns
+    -------
+    list of Moment
+        ``SEQUENCE`` of each run.
+
+    Raises
+    ------
+    InputError
+        No run shows the person.
+
     """
-    drawn = _Drawn(avatar, portrait, window_px)
     begins, kept = {run[0] for run in runs}, True
-    out: list[dict[str, np.ndarray]] = []
+    out: list[Moment] = []
     with Landmarkers(config, 'still', mask=True) as landmarkers:
         frames = clip.frames({number for run in runs for number in run})
         for done, (number, rgb) in enumerate(frames):
-            progress('pairs', done / (len(runs) * SEQUENCE))
+            progress('cut out', done / (len(runs) * SEQUENCE))
             seen = landmarkers.detect(rgb, number)
             if number in begins:
                 kept = seen is not None and _is(face, rgb, seen)
-            if not kept:
-                continue
             pose = clip.poses[number]
-            assert pose is not None
-            out.append(drawn.beside(rgb, seen, pose))
-    if len(out) < SEQUENCE:
+            if not kept or pose is None:
+                continue
+            if seen is None or seen.mask is None:
+                alpha = np.zeros(rgb.shape[:2], np.float32)
+            else:
+                alpha = matte(rgb, seen.mask, seen.face)
+            out.append(Moment(pose, rgba_of(
+                np.rint(255 * foreground(rgb, alpha) * alpha[..., None]), alpha)))
+    if not out:
         raise InputError(f'{clip.path} shows the person too seldom or too briefly to learn from; '
                          'film 30 s in one go, alone')
+    return out
+
+
+class Beside:
+    """
+    Draw an avatar as its person is in frames of the clip that it was made of.
+
+    Parameters
+    ----------
+    avatar : GaussianAvatar
+    portrait : OperatorPose
+        As the live capture saw its portrait.
+
+    Attributes
+    ----------
+    camera : Camera
+        Of what is drawn: the avatar's, its sides cut to multiples of ``GRID``.
+
+    """
+
+    def __init__(self, avatar: GaussianAvatar, portrait: OperatorPose) -> None:
+        camera = avatar.camera
+        height, width = (side // GRID * GRID for side in (camera.height, camera.width))
+        self._avatar, self.portrait = avatar, portrait
+        self.camera = Camera(camera.K, width, height)
+        self._renderer = AvatarRenderer(
+            avatar, RenderingConfig(width, height, background='#000000', backend='cpu'),
+            features=True, camera=self.camera)
+
+    def draw(self, pose: OperatorPose) -> tuple[CoarseFrame, Float32]:
+        """Return the frame, and where the Gaussians are: (N, 3), metres, the camera's axes."""
+        frame = self._renderer.render(driven(
+            self._avatar, np.zeros_like(self._avatar.betas), self.portrait, pose))
+        return frame, self._renderer.means
+
+
+def clip_pairs(beside: Beside, moments: Sequence[Moment], window_px: int) -> Pairs:
+    """
+    Return pairs in the layout of ``training.shader.pairs``, in a window around the head.
+
+    Parameters
+    ----------
+    beside : Beside
+        Draws the avatar.
+    moments : sequence of Moment
+        ``SEQUENCE`` of each run.
+    window_px : int
+        Side of the window.
+
+    """
+    size = beside.camera.height, beside.camera.width
+    side = min(window_px, *size)
+    out: list[dict[str, np.ndarray]] = []
+    for moment in moments:
+        frame, _ = beside.draw(moment.pose)
+        assert frame.head_px is not None
+        assert frame.features is not None
+        corner = np.rint((frame.head_px[::-1] - side / 2) / GRID) * GRID
+        top, left = np.clip(corner, 0, np.subtract(size, side)).astype(int)
+        window = slice(top, top + side), slice(left, left + side)
+        render = rgba_of(frame.rgb, frame.alpha)[window]
+        out.append({'guide': guide(frame, window, frame.features.shape[2]).astype(np.float16),
+                    'render': render, 'truth': registered(moment.rgba[window], render)})
     return {name: np.stack([entry[name] for entry in out]).reshape(
         -1, SEQUENCE, *value.shape) for name, value in out[0].items()}
 
 
-class _Drawn:
-    """The avatar beside frames of its clip, in a window around the head."""
-
-    def __init__(self, avatar: GaussianAvatar, portrait: OperatorPose, window_px: int) -> None:
-        camera = avatar.camera
-        self._size = tuple(side // GRID * GRID for side in (camera.height, camera.width))
-        height, width = self._size
-        self._avatar, self._portrait = avatar, portrait
-        self._side = min(window_px, height, width)
-        self._renderer = AvatarRenderer(
-            avatar, RenderingConfig(width, height, background='#000000', backend='cpu'),
-            features=True, camera=Camera(camera.K, width, height))
-
-    def beside(self, rgb: UInt8, seen: Landmarks | None, pose: OperatorPose
-               ) -> dict[str, np.ndarray]:
-        """Return guide, render and truth of a frame."""
-        frame = self._renderer.render(driven(
-            self._avatar, np.zeros_like(self._avatar.betas), self._portrait, pose))
-        assert frame.head_px is not None
-        corner = np.rint((frame.head_px[::-1] - self._side / 2) / GRID) * GRID
-        top, left = np.clip(corner, 0, np.subtract(self._size, self._side)).astype(int)
-        window = slice(top, top + self._side), slice(left, left + self._side)
-        if seen is None or seen.mask is None:
-            alpha = np.zeros(rgb.shape[:2], np.float32)
-        else:
-            alpha = matte(rgb, seen.mask, seen.face)
-        color = np.rint(255 * foreground(rgb, alpha) * alpha[..., None])
-        render = _rgba(frame.rgb, frame.alpha)[window]
-        return {'guide': guide(frame, window, self._avatar.features.shape[1]).astype(np.float16),
-                'render': render, 'truth': registered(_rgba(color, alpha)[window], render)}
+def error(pairs: Pairs) -> float:
+    """Return the mean squared difference of render and truth, in levels of 255."""
+    difference = pairs['render'].astype(np.float32) - pairs['truth']
+    return float(np.square(difference[..., :3]).mean())
 
 
-def _rgba(rgb: np.ndarray, alpha: Float32) -> UInt8:
+def rgba_of(rgb: np.ndarray, alpha: Float32) -> UInt8:
+    """Return colour times alpha, and alpha, (H, W, 4), of (H, W, 3) in [0, 255] and (H, W)."""
     return np.dstack([rgb, np.rint(255 * alpha)]).astype(np.uint8)
 
 
