@@ -12,7 +12,7 @@ pytest.importorskip('skimage', reason='scikit-image measures (requirements-faces
 from visa_ros import samples
 from visa_ros.conventions import FEATURE_STRIDE
 from visa_ros.evaluation.report import Report
-from visa_ros.evaluation.shader import _METHODS, _tabulate, figures
+from visa_ros.evaluation.shader import _METHODS, figures, tabulate
 from visa_ros.evaluation.shader_sequences import Sequence
 
 _ROOT = Path(__file__).resolve().parents[1]
@@ -83,7 +83,7 @@ def test_the_table_has_a_row_for_each_method_of_people_and_of_each_clip():
         for subject, kind in (('test-000000', 'people'), ('test-000001', 'people'),
                               ('cap12', 'clips')) for method in ('render', *_METHODS)])
     report.values[0]['PSNR'] = 24.0
-    _tabulate(report)
+    tabulate(report)
     assert len(report.rows) == 2 * (1 + len(_METHODS))
     assert report.rows[0] == {'': 'people: render', 'PSNR': '22.00', 'SSIM': '0.900'}
     assert report.rows[-1][''].startswith('cap12: ')
