@@ -151,9 +151,10 @@ def test_registration_undoes_a_small_shift_and_no_large_one():
 
 
 def test_the_generic_shader_stays_unless_the_personal_one_is_better_and_as_calm():
-    def held_out(personal_db, unrest):
-        return {'avatar': {'PSNR': 25.0, 'unrest': 1.0}, 'generic': {'PSNR': 26.0, 'unrest': 1.0},
-                'personal': {'PSNR': personal_db, 'unrest': unrest}}
+    def held_out(personal_db, flicker):
+        return {'avatar': {'PSNR': 25.0, 'flicker': 1.0},
+                'generic': {'PSNR': 26.0, 'flicker': 1.0},
+                'personal': {'PSNR': personal_db, 'flicker': flicker}}
 
     assert is_better(held_out(26.5, 0.9))
     assert not is_better(held_out(25.9, 0.9))

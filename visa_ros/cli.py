@@ -113,8 +113,8 @@ def _enroll(arguments: argparse.Namespace) -> None:
     avatar_file.save(avatar, out)
     write_preview(enrolled, out.with_suffix('.png'))
     for name, values in enrolled.held_out.items():
-        print(f"{name:9} {values['PSNR']:5.2f} dB, sharpness {values['sharpness']:.2f}, unrest "
-              f"{values['unrest']:.2f}")
+        print(f"{name:9} {values['PSNR']:5.2f} dB, sharpness {values['sharpness']:.2f}, flicker "
+              f"{values['flicker']:.2f}")
     print('(on seconds of the clip that were not learnt from)')
     if not avatar.shader:
         print('The personal shader is not better: the avatar keeps the generic one.')

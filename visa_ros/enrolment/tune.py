@@ -12,7 +12,7 @@ from visa_ros.training.shader.streams import ONE_PERSON, Pairs
 from visa_ros.training.shader.train import Run, TrainingConfig, keep_memory, measure
 
 _CROP_PX, _STREAMS, _LEARNING_RATE, _AVERAGING = 96, 12, 6e-4, 0.995
-_LEAST_GAIN_DB, _MOST_UNREST = 0.1, 1.05  # of what is kept
+_LEAST_GAIN_DB, _MOST_FLICKER = 0.1, 1.1  # of what is kept
 
 
 def tune(learnt: Pairs, generic: ShaderNetwork | None, seconds: float, seed: int,
@@ -33,7 +33,8 @@ def tune(learnt: Pairs, generic: ShaderNetwork | None, seconds: float, seed: int
     """
     keep_memory()
     run = Run(TrainingConfig(crop_px=_CROP_PX, streams=_STREAMS, learning_rate=_LEARNING_RATE,
-                             adversarial_from=1, averaging=_AVERAGING, seed=seed),
+                             adversarial_from=1, averaging=_AVERAGING, change_weight=1.0,
+                             seed=seed),
               ONE_PERSON, generic)
     begin_s = time.monotonic()
     while (share := (time.monotonic() - begin_s) / seconds) < 1:
@@ -56,23 +57,23 @@ def judge(held: Pairs, networks: Mapping[str, ShaderNetwork]) -> dict[str, dict[
     -------
     dict of str to dict of str to float
         By the networks' names, and 'avatar' without any: 'PSNR' (dB) against the clip's pictures
-        moved to where the avatar is, 'sharpness' over theirs, 'unrest' over the avatar's.
+        moved to where the avatar is, 'sharpness' over theirs, 'flicker' over the avatar's.
 
     """
     out = {}
     for name, network in networks.items():
         values = measure(network, held)
         for row, kind in (('avatar', 'render'), (name, 'shaded')):
-            out[row] = {key: values[f'{kind} {key}'] for key in ('PSNR', 'sharpness', 'unrest')}
+            out[row] = {key: values[f'{kind} {key}'] for key in ('PSNR', 'sharpness', 'flicker')}
     return out
 
 
 def is_better(held_out: Mapping[str, Mapping[str, float]]) -> bool:
-    """Whether 'personal' is nearer to the clip than 'generic' and 'avatar', and not restless."""
+    """Whether 'personal' is nearer to the clip than 'generic' and 'avatar', and as calm."""
     personal = held_out['personal']
     before = max(values['PSNR'] for name, values in held_out.items() if name != 'personal')
     return (personal['PSNR'] > before + _LEAST_GAIN_DB
-            and personal['unrest'] <= _MOST_UNREST)
+            and personal['flicker'] <= _MOST_FLICKER)
 
 
 def parted(runs: list[list[int]], frames_per_s: float) -> tuple[list[list[int]], list[list[int]]]:

@@ -30,7 +30,7 @@ from visa_ros.training.shader.streams import (
 )
 
 _BEHIND_WEIGHT = 0.5    # of a pixel without the person, beside one with
-_DETAIL_WEIGHT, _CHANGE_WEIGHT = 1.0, 0.3
+_DETAIL_WEIGHT = 1.0
 _ADVERSARIAL_WEIGHT, _MATCHING_WEIGHT = 0.02, 0.2
 _DETAIL_SCALES = (1, 2, 4)
 # An error that counts by its square, of 2: small at first, which makes sharp, and then larger, so
@@ -40,6 +40,7 @@ _CHECK_S = 300.0
 _CLIP_NORM = 1.0
 _WARM_UP = 0.05          # of the steps, in which the learning rate rises
 _INPUTS = 432            # of a layer that learns at the whole rate: 48 channels, 3 x 3
+_STILL = 6 / 127.5       # change of a colour, of 2, that is the camera's noise
 _ANY_TIME = 4            # one of so many streams is asked at any time, the others at t = 1
 # mallopt(3): what is freed, and what is as large as this, goes back to the system.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _KEPT_BYTES = -1, -3, 2**30
@@ -69,6 +70,8 @@ class TrainingConfig:
         Share of the steps after which a critic joins in.
     averaging : float
         Share of the mean weights that each step keeps.
+    change_weight : float
+        Of what changes from picture to picture otherwise than in the truth.
     seed : int
         Of weights, order and augmentation.
 
@@ -82,6 +85,7 @@ class TrainingConfig:
     square_from: float = 0.75
     adversarial_from: float = 0.7
     averaging: float = 0.998
+    change_weight: float = 0.3
     seed: int = 0
 
 
@@ -259,7 +263,7 @@ class Run:
         picture = self.network(
             torch.cat([x, batch.render, past.flatten(1, 2)], 1).contiguous(
                 memory_format=torch.channels_last), batch.guide, t)
-        loss = total = _loss(picture, batch, small)
+        loss = total = _loss(picture, batch, small, self._config.change_weight)
         critic_slopes: tuple[Tensor, ...] = ()
         if contested:
             said, critics = _contest(self.critic, picture, batch)
@@ -345,7 +349,7 @@ def _contest(critic: Critic, picture: Tensor, batch: Batch) -> tuple[Tensor, Ten
     return said, mistakes
 
 
-def _loss(picture: Tensor, batch: Batch, small: float) -> Tensor:
+def _loss(picture: Tensor, batch: Batch, small: float, change_weight: float) -> Tensor:
     weight = _BEHIND_WEIGHT + (1 - _BEHIND_WEIGHT) * batch.shown
     error = weight * (picture - batch.truth)
     loss = _size(error, small)
@@ -357,7 +361,7 @@ def _loss(picture: Tensor, batch: Batch, small: float) -> Tensor:
                 coarser.diff(dim=axis), small)
     change = (picture - batch.history[:, 0]) - (batch.truth - batch.truth_before)
     change = weight * batch.goes_on[:, None, None, None] * change
-    return loss + _CHANGE_WEIGHT * _size(change, small)
+    return loss + change_weight * _size(change, small)
 
 
 def _size(error: Tensor, small: float) -> Tensor:
@@ -418,23 +422,23 @@ def measure(network: ShaderNetwork, pairs: Pairs) -> dict[str, float]:
     -------
     dict of str to float
         PSNR (dB) where render or truth show the person; sharpness (mean absolute difference to
-        the blurred picture) over the truth's; and unrest (root mean square of what changes from
-        picture to picture otherwise than in the truth) over the render's; of the render and of
-        what was made of it.
+        the blurred picture) over the truth's; and flicker (mean change from picture to picture
+        where the truth stands still) over the render's; of the render and of what was made of it.
 
     """
     pictures = shade(network, pairs)
     truth = pictures.pop('truth')
     shown = torch.from_numpy(np.maximum(pairs['render'], pairs['truth'])[..., None, :, :, 3] > 127)
-    unrest = {name: float(((made - truth).diff(dim=1) * shown[:, 1:]).square().mean().sqrt())
-              for name, made in pictures.items()}
+    still = shown[:, 1:] & (truth.diff(dim=1).abs().amax(2, keepdim=True) < _STILL)
+    changes = {name: float((made.diff(dim=1).abs() * still).sum() / still.sum().clamp_min(1))
+               for name, made in pictures.items()}
     out = {}
     for name, made in pictures.items():
         squared = (made - truth).square().mean(2, keepdim=True) / 4
         per_frame = (squared * shown).sum((2, 3, 4)) / shown.sum((2, 3, 4)).clamp_min(1)
         out[f'{name} PSNR'] = float((-10 * per_frame.clamp_min(1e-10).log10()).mean())
         out[f'{name} sharpness'] = float(_sharpness(made, shown) / _sharpness(truth, shown))
-        out[f'{name} unrest'] = unrest[name] / max(unrest['render'], 1e-6)
+        out[f'{name} flicker'] = changes[name] / max(changes['render'], 1e-6)
     return out
 
 
