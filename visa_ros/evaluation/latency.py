@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.synchronize import Event
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,10 @@ from visa_ros.timing import quantiles_ms
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this measurement's options."""
     parser.add_argument('--source', default='demo', help='video of the operator')
-    parser.add_argument('--portrait', default='demo', help='portrait of the avatar')
+    parser.add_argument('--portrait', default='demo',
+                        help='portrait of the avatar, or a .visa file')
+    parser.add_argument('--shader', default='auto', metavar='WEIGHTS',
+                        help='as shading.weights (default: %(default)s)')
     parser.add_argument('--seconds', type=float, default=30.0, help='how long is measured')
     parser.add_argument('--size', type=int, default=512, help='side of the picture [px]')
     parser.add_argument('--capture-fps', type=float, help='pacing.capture_fps')
@@ -41,27 +45,32 @@ def run(arguments: argparse.Namespace) -> Report:
     from visa_ros.display.web import WebDisplay
     from visa_ros.pacing import PacingConfig
     from visa_ros.pipeline import Pipeline
+    from visa_ros.reconstruction import avatar_file
     from visa_ros.reconstruction.avatar_cache import cached_avatar
     from visa_ros.reconstruction.portrait import read_portrait
     from visa_ros.rendering.renderer import RenderingConfig
+    from visa_ros.shading.config import ShadingConfig
     from visa_ros.stage import AvatarStage
     from visa_ros.timing import RunStatistics
     from visa_ros.types import Consent
 
-    consent = Consent('operator', 'operator', 0, 'measurement')
-    avatar, _ = cached_avatar(read_portrait(arguments.portrait), consent)
+    if arguments.portrait.endswith('.visa'):
+        avatar = avatar_file.load(Path(arguments.portrait))
+    else:
+        consent = Consent('operator', 'operator', 0, 'measurement')
+        avatar, _ = cached_avatar(read_portrait(arguments.portrait), consent)
     display = WebDisplay(DisplayConfig(port=0))
     sinks: list[Sink] = [display]
     if arguments.record:
-        from pathlib import Path
-
         from visa_ros.display.files import VideoFile
         sinks.append(VideoFile(Path(arguments.record)))
-    capture = PoseCapture(CaptureConfig(**_given(hands_every=arguments.hands_every)))
+    capture = PoseCapture(CaptureConfig(
+        operator_id=avatar.consent.operator_id, **_given(hands_every=arguments.hands_every)))
     capture.warm_up()
     pipeline = Pipeline(capture, sinks, PacingConfig(**_given(capture_fps=arguments.capture_fps)))
     pipeline.show(AvatarStage(
-        avatar, RenderingConfig(width=arguments.size, height=arguments.size)))
+        avatar, RenderingConfig(width=arguments.size, height=arguments.size),
+        shading=ShadingConfig(weights=arguments.shader)))
     source = VideoSource(SourceConfig(source=arguments.source), pipeline.put)
     with viewer(display.url) as drawn:
         source.start()
