@@ -18,6 +18,7 @@ from visa_ros.rendering.rasterization import rasterization
 from visa_ros.rendering.renderer import AvatarRenderer, RenderingConfig
 from visa_ros.rendering.splat_cpu import SplatCpu
 from visa_ros.stage import AvatarStage
+from visa_ros.trust.watermark import WatermarkConfig
 from visa_ros.types import OperatorPose, Presence
 
 CONFIG = RenderingConfig(width=160, height=120, background='#102030', backend='cpu')
@@ -163,7 +164,8 @@ def test_an_image_is_behind_the_avatar(avatar, tmp_path):
     behind = read_background(str(tmp_path / 'room.png'), 160, 120)
     assert np.abs(behind.astype(int) - cv2.resize(photo, (160, 160), interpolation=cv2.INTER_AREA)[
         20:140]).max() <= 1
-    stage = AvatarStage(avatar, replace(CONFIG, background=str(tmp_path / 'room.png')))
+    stage = AvatarStage(avatar, replace(CONFIG, background=str(tmp_path / 'room.png')),
+                        watermark=WatermarkConfig(invisible=False))
     frame = stage.frame()
     shown = stage.shade(frame)
     assert shown.rgba is None
@@ -177,7 +179,8 @@ def test_an_image_is_behind_the_avatar(avatar, tmp_path):
 
 
 def test_a_transparent_background_is_straight_alpha(avatar):
-    stage = AvatarStage(avatar, replace(CONFIG, background='transparent'))
+    stage = AvatarStage(avatar, replace(CONFIG, background='transparent'),
+                        watermark=WatermarkConfig(invisible=False))
     frame = stage._renderer.render(avatar.portrait_pose)
     shown = stage.shade(frame)
     alpha = shown.rgba[..., 3:].astype(float) / 255

@@ -314,7 +314,8 @@ def _started(node: StageNode) -> bool:
 def _interrupt_once(*_: object) -> None:
     """Begin the end; under ros2 launch a second Ctrl-C follows, which must not interrupt it."""
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+        # Not SIG_IGN: Python writes a traceback where a signal is on its way already.
+        signal.signal(number, lambda *_: None)
     raise KeyboardInterrupt
 
 
