@@ -1,0 +1,77 @@
+"""Both ends of a measured network: an operator's recorded poses, and a screen that keeps a log.
+
+``python -m visa_ros.nodes._probe {operator,screen} LOG``.  The operator writes the stamp of each
+pose that it sends, one a line; the screen writes stamp and time of arrival of each shaded picture
+[ns since the epoch].
+"""
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, TextIO
+
+import numpy as np
+import rclpy
+from rclpy.executors import ExternalShutdownException
+from rclpy.node import Node
+from sensor_msgs.msg import Image
+
+from visa_ros.msg import OperatorPose as OperatorPoseMsg
+from visa_ros.nodes._conversions import pose_to_msg, stamp_from_msg
+from visa_ros.nodes._qos import STREAM_IN, STREAM_OUT
+from visa_ros.types import OperatorPose
+
+_HZ = 30.0
+_CLIP = 'cap12'
+_BEFORE_CAMERA_M = (0.0, 0.35, 0.8)
+
+
+class _Operator(Node):
+    """Sends the captured poses of a clip over and over, stamped with the time at which they go."""
+
+    def __init__(self, log: TextIO) -> None:
+        from visa_ros.training.people.motion import captured
+
+        super().__init__('operator')
+        self._motion, self._log, self._count = captured(_CLIP), log, 0
+        self._publisher = self.create_publisher(OperatorPoseMsg, 'operator_pose', STREAM_OUT)
+        self.create_timer(1 / _HZ, self._send)
+
+    def _send(self) -> None:
+        motion = self._motion
+        index = self._count % len(motion.joint_rotations)
+        self._count += 1
+        rotations = motion.joint_rotations[index].copy()
+        rotations[0] = np.pi, 0, 0  # upright in the optical frame
+        stamp_ns = time.time_ns()
+        self._publisher.publish(pose_to_msg(OperatorPose(
+            rotations, np.array(_BEFORE_CAMERA_M, np.float32), motion.blendshapes[index],
+            motion.confidence[index], stamp_ns, 'camera', 'operator')))
+        print(stamp_ns, file=self._log)
+
+
+class _Screen(Node):
+    """Takes the shaded pictures as a display does."""
+
+    def __init__(self, log: TextIO) -> None:
+        super().__init__('screen')
+        self._log = log
+        self.create_subscription(Image, 'shaded/image', self._take, STREAM_IN)
+
+    def _take(self, msg: Image) -> None:
+        print(stamp_from_msg(msg.header.stamp), time.time_ns(), file=self._log)
+
+
+def main() -> None:
+    """Run one of them until it is interrupted."""
+    probes: dict[str, Callable[[TextIO], Any]] = {'operator': _Operator, 'screen': _Screen}
+    with open(sys.argv[2], 'a', buffering=1) as log:
+        rclpy.init()
+        with suppress(KeyboardInterrupt, ExternalShutdownException):
+            rclpy.spin(probes[sys.argv[1]](log))
+
+
+if __name__ == '__main__':
+    main()
