@@ -9,12 +9,12 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any, TextIO
 
 import numpy as np
 import rclpy
 from rclpy.executors import ExternalShutdownException
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
 from sensor_msgs.msg import Image
 
@@ -69,8 +69,13 @@ def main() -> None:
     probes: dict[str, Callable[[TextIO], Any]] = {'operator': _Operator, 'screen': _Screen}
     with open(sys.argv[2], 'a', buffering=1) as log:
         rclpy.init()
-        with suppress(KeyboardInterrupt, ExternalShutdownException):
+        try:
             rclpy.spin(probes[sys.argv[1]](log))
+        except (KeyboardInterrupt, ExternalShutdownException):
+            pass
+        except rclpy_implementation.RCLError:  # a publish raced the shutdown
+            if rclpy.ok():
+                raise
 
 
 if __name__ == '__main__':
