@@ -38,9 +38,10 @@ CONDITIONS = {
     '1 % loss': Impairment(loss=0.01),
     '5 % loss': Impairment(loss=0.05),
     '20 % loss': Impairment(loss=0.2),
-    '200 kbit/s': Impairment(rate_kbit=200)}
+    '200 kbit/s': Impairment(rate_kbit=200),
+    '10 Mbit/s': Impairment(rate_kbit=10_000)}
 OUTAGES_S = (2.0, 20.0)
-JOINS = ('good', '5 % loss', '20 % loss', '200 kbit/s')
+JOINS = ('good', '5 % loss', '20 % loss', '10 Mbit/s', '200 kbit/s')
 _SETTLE_S = 3.0
 _STEP_NS = 10_000_000
 
@@ -62,7 +63,8 @@ def run(arguments: argparse.Namespace) -> Report:
         'fresh: share of what was sent (30 a second) that was shown within '
         f'{FRESH_NS / 1e6:.0f} ms',
         'age: 95th percentile over time of now minus the stamp of what the screen shows',
-        'kB/s: both directions, all headers, discovery and repair included',
+        'kB/s: both directions, all headers, discovery and repair included; kB: the same, until '
+        'the first fresh picture',
         'back: from the event (start, end of the outage) to the first fresh picture; a start '
         'holds that of the process']
     with ExitStack() as stack:
@@ -80,7 +82,7 @@ def run(arguments: argparse.Namespace) -> Report:
         else:
             notes.append('no video: pip install -r requirements-network.txt')
         found = {name: _pass_all(link, stream, arguments) for name, stream in streams.items()}
-    columns = ('fresh %', 'age ms', 'kB/s', 'back s')
+    columns = ('fresh %', 'age ms', 'kB/s', 'back s', 'kB')
     networks = list(dict.fromkeys(network for rows in found.values() for network in rows))
     rows = [{'network': network} | {
         f'{name}: {column}': found[name].get(network, {}).get(column, '')

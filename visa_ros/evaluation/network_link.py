@@ -18,7 +18,7 @@ from visa_ros.errors import ResourceError
 
 OPERATOR, ROBOT = HOSTS = ('operator', 'robot')
 _PORT = 'visa0'
-_PROFILE = Path(__file__).resolve().parents[2] / 'config' / 'fastdds_profile.xml'
+_CONFIG = Path(__file__).resolve().parents[2] / 'config'
 
 
 @dataclass(frozen=True)
@@ -139,9 +139,12 @@ class Link:
 
         """
         # Inside of the namespaces the subnet is this link and nothing else.
-        environment = {'FASTRTPS_DEFAULT_PROFILES_FILE': str(_PROFILE)} if _PROFILE.exists() else {}
-        environment |= options.pop('env', os.environ) | {
+        environment = options.pop('env', os.environ) | {
             'ROS_AUTOMATIC_DISCOVERY_RANGE': 'SUBNET', 'ROS_DOMAIN_ID': '0'}
+        profile = _CONFIG / ('fastdds_avatar.xml' if module.endswith('avatar_reconstruction')
+                             else 'fastdds_profile.xml')
+        if profile.exists():  # as the launch file sets it
+            environment['FASTRTPS_DEFAULT_PROFILES_FILE'] = str(profile)
         return subprocess.Popen(
             [*self._enter(host), 'sh', '-c',
              f'mount --bind /dev/shm/{self._names[host]} /dev/shm && exec "$@"', 'sh',

@@ -126,7 +126,7 @@ class Stream:
 
 class PoseStream(Stream):
     """
-    This package: recorded poses and the latched avatar here, the renderer and a screen there.
+    Poses, as this package sends them: those of a clip, the avatar; a renderer and a screen there.
 
     Parameters
     ----------
