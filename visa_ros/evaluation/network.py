@@ -20,7 +20,13 @@ from visa_ros import samples
 from visa_ros._optional import available
 from visa_ros.errors import ResourceError
 from visa_ros.evaluation.network_link import HOSTS, Impairment, Link
-from visa_ros.evaluation.network_streams import FRESH_NS, PoseStream, Stream, VideoStream
+from visa_ros.evaluation.network_streams import (
+    FRESH_NS,
+    ArrivalStream,
+    PoseStream,
+    Stream,
+    VideoStream,
+)
 from visa_ros.evaluation.report import Report
 from visa_ros.reconstruction import avatar_file
 from visa_ros.reconstruction.avatar_cache import cached_avatar
@@ -42,6 +48,7 @@ CONDITIONS = {
     '10 Mbit/s': Impairment(rate_kbit=10_000)}
 OUTAGES_S = (2.0, 20.0)
 JOINS = ('good', '5 % loss', '20 % loss', '10 Mbit/s', '200 kbit/s')
+_STREAMS = ('arrival', 'video', 'poses')
 _SETTLE_S = 3.0
 _STEP_NS = 10_000_000
 
@@ -52,7 +59,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--patience', type=float, default=60.0,
                         help='how long a picture is waited for [s]')
     parser.add_argument('--clip', default='cap12', help="the video's operator (a sample clip)")
-    parser.add_argument('--only', choices=('poses', 'video'), help='one of the two')
+    parser.add_argument('--streams', nargs='*', choices=_STREAMS, default=_STREAMS,
+                        help='what is sent: poses up to the subscription, poses up to the '
+                        'picture, or video')
     parser.add_argument('--networks', nargs='*', choices=tuple(CONDITIONS),
                         default=tuple(CONDITIONS), help='which rows')
 
@@ -60,6 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> Report:
     """Let poses, then video, pass all the networks."""
     notes = [
+        'arrival: poses at the subscription of a renderer; poses, video: pictures on the screen',
         'fresh: share of what was sent (30 a second) that was shown within '
         f'{FRESH_NS / 1e6:.0f} ms',
         'age: 95th percentile over time of now minus the stamp of what the screen shows',
@@ -71,16 +81,17 @@ def run(arguments: argparse.Namespace) -> Report:
         folder = Path(stack.enter_context(TemporaryDirectory()))
         link = stack.enter_context(Link())
         streams: dict[str, Stream] = {}
-        if arguments.only != 'video':
-            streams['poses'] = PoseStream(
-                link, _made(folder / 'poses'), write_avatar(folder / 'poses'))
-        if arguments.only == 'poses':
-            pass
-        elif available('aiortc'):
-            streams['video'] = VideoStream(
-                link, _made(folder / 'video'), samples.video(arguments.clip))
-        else:
-            notes.append('no video: pip install -r requirements-network.txt')
+        for name in arguments.streams:
+            own = folder / name
+            own.mkdir()
+            if name == 'arrival':
+                streams[name] = ArrivalStream(link, own)
+            elif name == 'poses':
+                streams[name] = PoseStream(link, own, write_avatar(own))
+            elif available('aiortc'):
+                streams[name] = VideoStream(link, own, samples.video(arguments.clip))
+            else:
+                notes.append('no video: pip install -r requirements-network.txt')
         found = {name: _pass_all(link, stream, arguments) for name, stream in streams.items()}
     columns = ('fresh %', 'age ms', 'kB/s', 'back s', 'kB')
     networks = list(dict.fromkeys(network for rows in found.values() for network in rows))
@@ -97,11 +108,6 @@ def write_avatar(folder: Path) -> Path:
     path = folder / 'avatar.visa'
     avatar_file.save(signed(avatar, load_or_make_key(folder)), path)
     return path
-
-
-def _made(folder: Path) -> Path:
-    folder.mkdir()
-    return folder
 
 
 def _pass_all(link: Link, stream: Stream, arguments: argparse.Namespace

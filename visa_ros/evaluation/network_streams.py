@@ -124,6 +124,35 @@ class Stream:
         return after_s
 
 
+class ArrivalStream(Stream):
+    """
+    The poses as they arrive at the robot: what the network does, without what drawing costs.
+
+    Parameters
+    ----------
+    link, folder
+        As for ``Stream``.
+
+    """
+
+    sending = ('poses',)
+    restartable = ('poses',)
+
+    def __init__(self, link: Link, folder: Path) -> None:
+        super().__init__(link, folder)
+        self.processes = {
+            'poses': (OPERATOR, _PROBE, ('operator', str(folder / 'sent'))),
+            'arrival': (ROBOT, _PROBE, ('arrival', str(folder / 'shown')))}
+
+    def join(self) -> None:
+        """Start who listens."""
+        self.start('arrival')
+
+    def leave(self) -> None:
+        """End it."""
+        self.stop('arrival')
+
+
 class PoseStream(Stream):
     """
     Poses, as this package sends them: those of a clip, the avatar; a renderer and a screen there.

@@ -10,7 +10,6 @@ import asyncio
 import sys
 import time
 import zlib
-from collections.abc import Callable
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -65,23 +64,23 @@ def _bits(stamp_ms: int) -> np.ndarray:
 
 def _clip(path: Path) -> list[UInt8]:
     """Return pictures of the clip, cut to 4:3 and scaled, as YUV 4:2:0."""
-    pictures = []
+    pictures: list[UInt8] = []
     for rgb, _ in islice(read_video(path), _CLIP_FRAMES):
         height, width = rgb.shape[:2]
         wide = min(width, height * _WIDTH // _HEIGHT)
         left = (width - wide) // 2
         small = cv2.resize(rgb[:, left:left + wide], (_WIDTH, _HEIGHT),
                            interpolation=cv2.INTER_AREA)
-        yuv = cv2.cvtColor(small, cv2.COLOR_RGB2YUV_I420)
-        pictures.append(yuv)
+        pictures.append(np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2YUV_I420), np.uint8))
     return pictures
 
 
 def _camera(pictures: list[UInt8], log: Any) -> Any:
     """Return a video track that plays the pictures over and over, each with its time."""
     av, aiortc = require('av'), require('aiortc')
+    track: Any = aiortc.MediaStreamTrack
 
-    class Camera(aiortc.MediaStreamTrack):
+    class Camera(track):
         kind = 'video'
 
         def __init__(self) -> None:
@@ -103,13 +102,14 @@ def _camera(pictures: list[UInt8], log: Any) -> Any:
     return Camera()
 
 
-async def _send(log: Any, clip: str, ask: Callable) -> None:
+async def _send(log: Any, clip: Path) -> None:
     aiortc = require('aiortc')
-    require('aiortc.codecs.h264').MIN_BITRATE = _LEAST_BITRATE
-    pictures = _clip(Path(clip))
+    encoder: Any = require('aiortc.codecs.h264')
+    encoder.MIN_BITRATE = _LEAST_BITRATE
+    pictures = _clip(clip)
     connection = None
     while True:
-        await ask(None)  # somebody wants to see
+        await _ask(None)  # somebody wants to see
         if connection:
             await connection.close()
         connection = aiortc.RTCPeerConnection(aiortc.RTCConfiguration(iceServers=[]))
@@ -119,11 +119,11 @@ async def _send(log: Any, clip: str, ask: Callable) -> None:
         next(each for each in connection.getTransceivers()
              if each.sender is sender).setCodecPreferences(codecs)
         await connection.setLocalDescription(await connection.createOffer())
-        answer = await ask(connection.localDescription)
+        answer = await _ask(connection.localDescription)
         await connection.setRemoteDescription(answer)
 
 
-async def _receive(log: Any, ask: Callable) -> None:
+async def _receive(log: Any) -> None:
     aiortc = require('aiortc')
     connection = aiortc.RTCPeerConnection(aiortc.RTCConfiguration(iceServers=[]))
     tasks = []
@@ -138,9 +138,9 @@ async def _receive(log: Any, ask: Callable) -> None:
                 print(stamp_ms * 1_000_000, time.time_ns(), file=log)
 
     connection.on('track', lambda track: tasks.append(asyncio.ensure_future(show(track))))
-    await connection.setRemoteDescription(await ask(None))
+    await connection.setRemoteDescription(await _ask(None))
     await connection.setLocalDescription(await connection.createAnswer())
-    await ask(connection.localDescription)
+    await _ask(connection.localDescription)
 
 
 async def _ask(description: Any) -> Any:
@@ -156,9 +156,8 @@ async def _ask(description: Any) -> Any:
 
 def main() -> None:
     """Run one end until it is interrupted."""
-    role, path, *rest = sys.argv[1:]
-    with open(path, 'a', buffering=1) as log, suppress(KeyboardInterrupt):
-        asyncio.run(_send(log, *rest, _ask) if role == 'send' else _receive(log, _ask))
+    with open(sys.argv[2], 'a', buffering=1) as log, suppress(KeyboardInterrupt):
+        asyncio.run(_send(log, Path(sys.argv[3])) if sys.argv[1] == 'send' else _receive(log))
 
 
 if __name__ == '__main__':

@@ -1,14 +1,15 @@
-"""Both ends of a measured network: an operator's recorded poses, and a screen that keeps a log.
+"""Both ends of a measured network: an operator's recorded poses, and who keeps a log of them.
 
-``python -m visa_ros.nodes._probe {operator,screen} LOG``.  The operator writes the stamp of each
-pose that it sends, one a line; the screen writes stamp and time of arrival of each shaded picture
-[ns since the epoch].
+``python -m visa_ros.nodes._probe {operator,arrival,screen} LOG``.  The operator writes the stamp
+of each pose that it sends, one a line; the others write stamp and time of arrival of each pose or
+shaded picture [ns since the epoch].
 """
 from __future__ import annotations
 
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TextIO
 
 import numpy as np
@@ -52,21 +53,24 @@ class _Operator(Node):
         print(stamp_ns, file=self._log)
 
 
-class _Screen(Node):
-    """Takes the shaded pictures as a display does."""
+class _Log(Node):
+    """Takes what a topic brings, as our nodes do."""
 
-    def __init__(self, log: TextIO) -> None:
-        super().__init__('screen')
+    def __init__(self, kind: type, topic: str, log: TextIO) -> None:
+        super().__init__('log')
         self._log = log
-        self.create_subscription(Image, 'shaded/image', self._take, STREAM_IN)
+        self.create_subscription(kind, topic, self._take, STREAM_IN)
 
-    def _take(self, msg: Image) -> None:
+    def _take(self, msg: Any) -> None:
         print(stamp_from_msg(msg.header.stamp), time.time_ns(), file=self._log)
 
 
 def main() -> None:
     """Run one of them until it is interrupted."""
-    probes: dict[str, Callable[[TextIO], Any]] = {'operator': _Operator, 'screen': _Screen}
+    probes: dict[str, Callable[[TextIO], Node]] = {
+        'operator': _Operator,
+        'arrival': partial(_Log, OperatorPoseMsg, 'operator_pose'),
+        'screen': partial(_Log, Image, 'shaded/image')}
     with open(sys.argv[2], 'a', buffering=1) as log:
         rclpy.init()
         try:
