@@ -58,6 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--seconds', type=float, default=30.0, help='how long each row is watched')
     parser.add_argument('--patience', type=float, default=60.0,
                         help='how long a picture is waited for [s]')
+    parser.add_argument('--hz', type=float, default=30.0, help='poses a second')
     parser.add_argument('--clip', default='cap12', help="the video's operator (a sample clip)")
     parser.add_argument('--streams', nargs='*', choices=_STREAMS, default=_STREAMS,
                         help='what is sent: poses up to the subscription, poses up to the '
@@ -70,7 +71,7 @@ def run(arguments: argparse.Namespace) -> Report:
     """Let poses, then video, pass all the networks."""
     notes = [
         'arrival: poses at the subscription of a renderer; poses, video: pictures on the screen',
-        'fresh: share of what was sent (30 a second) that was shown within '
+        'fresh: share of what was sent that was shown within '
         f'{FRESH_NS / 1e6:.0f} ms',
         'age: 95th percentile over time of now minus the stamp of what the screen shows',
         'kB/s: both directions, all headers, discovery and repair included; kB: the same, until '
@@ -85,9 +86,9 @@ def run(arguments: argparse.Namespace) -> Report:
             own = folder / name
             own.mkdir()
             if name == 'arrival':
-                streams[name] = ArrivalStream(link, own)
+                streams[name] = ArrivalStream(link, own, arguments.hz)
             elif name == 'poses':
-                streams[name] = PoseStream(link, own, write_avatar(own))
+                streams[name] = PoseStream(link, own, write_avatar(own), arguments.hz)
             elif available('aiortc'):
                 streams[name] = VideoStream(link, own, samples.video(arguments.clip))
             else:

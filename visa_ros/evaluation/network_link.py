@@ -33,7 +33,7 @@ class Impairment:
     loss : float
         Share of packets (IP fragments, where a datagram has several), independent of each other.
     rate_kbit : int
-        Cap [kbit/s] with a queue of 50 ms; 0: none.
+        Cap [kbit/s] with a queue of 50 ms and 10 kB (0.46 s at 200 kbit/s); 0: none.
 
     """
 

@@ -132,16 +132,18 @@ class ArrivalStream(Stream):
     ----------
     link, folder
         As for ``Stream``.
+    hz : float
+        Poses a second.
 
     """
 
     sending = ('poses',)
     restartable = ('poses',)
 
-    def __init__(self, link: Link, folder: Path) -> None:
+    def __init__(self, link: Link, folder: Path, hz: float = 30.0) -> None:
         super().__init__(link, folder)
         self.processes = {
-            'poses': (OPERATOR, _PROBE, ('operator', str(folder / 'sent'))),
+            'poses': (OPERATOR, _PROBE, ('operator', str(folder / 'sent'), str(hz))),
             'arrival': (ROBOT, _PROBE, ('arrival', str(folder / 'shown')))}
 
     def join(self) -> None:
@@ -163,18 +165,20 @@ class PoseStream(Stream):
         As for ``Stream``.
     avatar : Path
         A ``.visa`` file, signed with the key in ``folder``.
+    hz : float
+        Poses a second.
 
     """
 
     sending = ('avatar', 'poses', 'screen')
     restartable = ('renderer', 'avatar', 'poses')
 
-    def __init__(self, link: Link, folder: Path, avatar: Path) -> None:
+    def __init__(self, link: Link, folder: Path, avatar: Path, hz: float = 30.0) -> None:
         super().__init__(link, folder)
         # keys of this measurement, none of the user's
         self._environment = {'VISA_CONFIG_DIR': str(folder)}
         self.processes = {
-            'poses': (OPERATOR, _PROBE, ('operator', str(folder / 'sent'))),
+            'poses': (OPERATOR, _PROBE, ('operator', str(folder / 'sent'), str(hz))),
             'avatar': (OPERATOR, 'visa_ros.nodes.avatar_reconstruction', (
                 '--ros-args', '--log-level', 'warn', '-p', f'avatar.portrait:={avatar}')),
             'screen': (ROBOT, _PROBE, ('screen', str(folder / 'shown'))),

@@ -130,7 +130,10 @@ async def _receive(log: Any) -> None:
 
     async def show(track: Any) -> None:
         while True:
-            frame = await track.recv()
+            try:
+                frame = await track.recv()
+            except aiortc.mediastreams.MediaStreamError:
+                return  # the call is over: aiortc gives a silent peer up
             luma = np.frombuffer(frame.planes[0], np.uint8).reshape(
                 frame.height, frame.planes[0].line_size)
             stamp_ms = read_stamp(luma)

@@ -1,8 +1,8 @@
 """Both ends of a measured network: an operator's recorded poses, and who keeps a log of them.
 
-``python -m visa_ros.nodes._probe {operator,arrival,screen} LOG``.  The operator writes the stamp
-of each pose that it sends, one a line; the others write stamp and time of arrival of each pose or
-shaded picture [ns since the epoch].
+``python -m visa_ros.nodes._probe {operator,arrival,screen} LOG [HZ]``.  The operator writes the
+stamp of each pose that it sends, one a line; the others write stamp and time of arrival of each
+pose or shaded picture [ns since the epoch].
 """
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ _BEFORE_CAMERA_M = (0.0, 0.35, 0.8)
 class _Operator(Node):
     """Sends the captured poses of a clip over and over, stamped with the time at which they go."""
 
-    def __init__(self, log: TextIO) -> None:
+    def __init__(self, hz: float, log: TextIO) -> None:
         from visa_ros.training.people.motion import captured
 
         super().__init__('operator')
         self._motion, self._log, self._count = captured(_CLIP), log, 0
         self._publisher = self.create_publisher(OperatorPoseMsg, 'operator_pose', STREAM_OUT)
-        self.create_timer(1 / _HZ, self._send)
+        self.create_timer(1 / hz, self._send)
 
     def _send(self) -> None:
         motion = self._motion
@@ -68,7 +68,7 @@ class _Log(Node):
 def main() -> None:
     """Run one of them until it is interrupted."""
     probes: dict[str, Callable[[TextIO], Node]] = {
-        'operator': _Operator,
+        'operator': partial(_Operator, float(sys.argv[3]) if len(sys.argv) > 3 else _HZ),
         'arrival': partial(_Log, OperatorPoseMsg, 'operator_pose'),
         'screen': partial(_Log, Image, 'shaded/image')}
     with open(sys.argv[2], 'a', buffering=1) as log:
