@@ -34,6 +34,7 @@ OPERATOR = ('video_source', 'pose_capture')
 EDGE = ('avatar_reconstruction', 'avatar_renderer')
 ROBOT = ('avatar_display',)
 RENDERER = 'avatar_renderer'
+BUILDER = 'avatar_reconstruction'
 
 # Parameters that an argument sets when it is not empty.
 PARAMETERS = {'source': 'camera.source', 'portrait': 'avatar.portrait'}
@@ -114,12 +115,17 @@ def start_nodes(context: LaunchContext) -> list[Node]:
     if role == 'robot' and on_robot:  # the picture does not cross a network
         overrides['transport.compressed'] = False
     # Only the renderer's: a node publishes under its own namespace.
-    elsewhere = ('operator_pose',) if 'avatar_reconstruction' in executables else (
+    elsewhere = ('operator_pose',) if BUILDER in executables else (
         'operator_pose', 'avatar')
     from_operator = [(topic, f'/{arguments["operator"].strip("/")}/{topic}')
                      for topic in elsewhere] if arguments['operator'] else []
+    # The avatar crosses the network in parts of its own size, unless the user brings a profile.
+    ours = CONFIG.perform(context) in context.environment['FASTRTPS_DEFAULT_PROFILES_FILE']
+    avatar_profile = {'FASTRTPS_DEFAULT_PROFILES_FILE':
+                      PathJoinSubstitution([CONFIG, 'fastdds_avatar.xml'])}
     return [
         Node(package=PACKAGE, executable=executable, output='screen',
+             additional_env=avatar_profile if executable == BUILDER and ours else {},
              parameters=[file, overrides],
              remappings=from_operator if executable == RENDERER else [],
              respawn=arguments['respawn'] == 'true', respawn_delay=2.0,

