@@ -17,9 +17,10 @@ import pytest
 from visa_ros import samples
 from visa_ros.capture.source import read_video
 from visa_ros.display import files
+from visa_ros.display.config import DisplayConfig
 from visa_ros.display.files import ImageFolder, VideoFile
 from visa_ros.display.mark import TEXTS, draw_mark
-from visa_ros.display.sinks import DisplayConfig, open_sinks
+from visa_ros.display.sinks import open_sinks
 from visa_ros.errors import ResourceError
 from visa_ros.types import Presence, ShadedFrame
 

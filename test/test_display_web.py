@@ -17,8 +17,8 @@ import pytest
 import websocket
 
 from visa_ros import samples
+from visa_ros.display.config import DisplayConfig
 from visa_ros.display.mark import INTERRUPTED, TEXTS
-from visa_ros.display.sinks import DisplayConfig
 from visa_ros.display.web import HEADER, WebDisplay
 from visa_ros.errors import InputError, ResourceError
 from visa_ros.types import Presence, ShadedFrame

@@ -26,7 +26,8 @@ SHOW = '''
 import sys
 from threading import Event, Thread
 from visa_ros import samples
-from visa_ros.display.sinks import DisplayConfig, open_sinks
+from visa_ros.display.config import DisplayConfig
+from visa_ros.display.sinks import open_sinks
 from visa_ros.types import Presence, ShadedFrame
 
 window, = open_sinks(DisplayConfig(web=False, window=True, mirror='mirror' in sys.argv))

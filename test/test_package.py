@@ -16,7 +16,7 @@ from catkin_pkg.package import parse_package
 
 import visa_ros
 from visa_ros.capture.source import SourceConfig
-from visa_ros.display.sinks import DisplayConfig
+from visa_ros.display.config import DisplayConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 PYTHON = ROOT / 'visa_ros'

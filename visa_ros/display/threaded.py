@@ -5,8 +5,8 @@ import logging
 from abc import ABC, abstractmethod
 from threading import Thread
 
+from visa_ros.display.config import DisplayConfig
 from visa_ros.display.frame_queue import FrameQueue, Picture
-from visa_ros.display.sinks import DisplayConfig
 from visa_ros.types import ShadedFrame
 
 log = logging.getLogger(__name__)

@@ -27,8 +27,8 @@ from typing import Final
 import cv2
 from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 
+from visa_ros.display.config import DisplayConfig
 from visa_ros.display.frame_queue import FrameQueue
-from visa_ros.display.sinks import DisplayConfig
 from visa_ros.errors import ResourceError
 from visa_ros.pacing import RateLimit
 from visa_ros.types import ShadedFrame

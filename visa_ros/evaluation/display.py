@@ -76,7 +76,7 @@ def _pictures(size: int) -> list[UInt8]:
 
 def _measure(arguments: argparse.Namespace, pictures: list[UInt8], viewers: int,
              browser: str = '') -> dict[str, Any]:
-    from visa_ros.display.sinks import DisplayConfig
+    from visa_ros.display.config import DisplayConfig
     from visa_ros.display.web import WebDisplay
 
     display = WebDisplay(DisplayConfig(port=0, jpeg_quality=arguments.quality))

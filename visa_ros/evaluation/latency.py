@@ -41,7 +41,8 @@ def run(arguments: argparse.Namespace) -> Report:
     from visa_ros.capture.capture import PoseCapture
     from visa_ros.capture.config import CaptureConfig
     from visa_ros.capture.source import SourceConfig, VideoSource
-    from visa_ros.display.sinks import DisplayConfig, Sink
+    from visa_ros.display.config import DisplayConfig
+    from visa_ros.display.sinks import Sink
     from visa_ros.display.web import WebDisplay
     from visa_ros.pacing import PacingConfig
     from visa_ros.pipeline import Pipeline

@@ -14,7 +14,7 @@ from typing import Any
 from visa_ros.capture.config import CaptureConfig
 from visa_ros.capture.source import SourceConfig
 from visa_ros.config import Config
-from visa_ros.display.sinks import DisplayConfig
+from visa_ros.display.config import DisplayConfig
 from visa_ros.nodes._params import LifecycleConfig, TransportConfig
 from visa_ros.nodes.avatar_reconstruction import AvatarConfig
 from visa_ros.pacing import PacingConfig

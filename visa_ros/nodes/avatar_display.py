@@ -10,7 +10,8 @@ from typing import Any
 from sensor_msgs.msg import CompressedImage, Image
 
 from visa_ros.config import Config
-from visa_ros.display.sinks import DisplayConfig, open_sinks
+from visa_ros.display.config import DisplayConfig
+from visa_ros.display.sinks import open_sinks
 from visa_ros.msg import FrameTiming
 from visa_ros.nodes._conversions import picture_from_msg
 from visa_ros.nodes._diagnostics import Health

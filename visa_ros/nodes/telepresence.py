@@ -15,7 +15,8 @@ from visa_ros.capture.capture import PoseCapture
 from visa_ros.capture.config import CaptureConfig
 from visa_ros.capture.source import SourceConfig, VideoSource
 from visa_ros.config import Config
-from visa_ros.display.sinks import DisplayConfig, open_sinks
+from visa_ros.display.config import DisplayConfig
+from visa_ros.display.sinks import open_sinks
 from visa_ros.nodes._conversions import image_from_msg
 from visa_ros.nodes._diagnostics import Health
 from visa_ros.nodes._outputs import FrameOutputs, PoseOutputs
