@@ -134,7 +134,12 @@ def test_a_full_queue_drops_frames_and_never_blocks(pictures, tmp_path, monkeypa
     os.mkfifo(pipe)
     folder = ImageFolder(tmp_path / 'pictures')
     (tmp_path / 'pictures' / '000001_0.png').symlink_to(pipe)
-    for stamp_ns in range(100):
+    folder.show(ShadedFrame(pictures[0], 0))
+    deadline_s = time.monotonic() + 30
+    while folder._frames._waiting:  # until it is taken: it is the one that hangs
+        assert time.monotonic() < deadline_s
+        time.sleep(0.01)
+    for stamp_ns in range(1, 100):
         folder.show(ShadedFrame(pictures[0], stamp_ns))
     assert folder.dropped >= 100 - 1 - files._DEPTH
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
