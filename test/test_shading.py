@@ -1,4 +1,5 @@
 """The shader as a stream sees it; what its weights are worth is for evaluation, not for here."""
+import json
 import time
 from dataclasses import replace
 
@@ -6,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save
 
 from visa_ros.errors import InputError, ResourceError
 from visa_ros.rendering.renderer import AvatarRenderer, RenderingConfig
@@ -241,6 +243,15 @@ def test_weights_that_are_none_are_refused(weights, tmp_path):
         load_network(other)
     with pytest.raises(ResourceError, match='does not hold the shader'):
         load_network(tmp_path / 'absent.safetensors')
+
+
+@pytest.mark.parametrize('size', [{'channels': [100_000] * 3}, {'channels': [48] * 1000},
+                                  {'blocks': 10**9}, {'features': -1}, {'channels': 'abc'}])
+def test_an_absurd_network_is_refused_before_anything_is_allocated(size):
+    config = {'channels': [48, 96], 'blocks': 1, 'features': 16} | size
+    data = save({'x': torch.zeros(1)}, {'config': json.dumps(config)})
+    with pytest.raises(ResourceError, match='a network of channels'):
+        load_network(data)
 
 
 @pytest.mark.parametrize(('width', 'height', 'window'), [(500, 512, 256), (512, 512, 100)])

@@ -117,7 +117,7 @@ def _enroll(arguments: argparse.Namespace) -> None:
               f"{values['flicker']:.2f}")
     print('(on seconds of the clip that were not learnt from)')
     if not avatar.shader:
-        print('The personal shader is not better: the avatar keeps the generic one.')
+        print('The personal shader is not better: it is not kept.')
     print(f'{out}: avatar {avatar_file.avatar_id(avatar)[:12]} of {consent.operator_id}, made in '
           f'{sum(enrolled.seconds.values()):.0f} s; preview: {out.with_suffix(".png")}\n'
           f'Show it: ros2 launch visa_ros telepresence.launch.py portrait:={out}')

@@ -1,7 +1,7 @@
 """A clip of one person: who it shows, how they move, and which moments are worth learning."""
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -15,6 +15,7 @@ from visa_ros.capture.source import read_video
 from visa_ros.conventions import BLENDSHAPE_INDEX, JOINT_INDEX, PART_INDEX
 from visa_ros.errors import InputError
 from visa_ros.reconstruction.portrait import to_working_size
+from visa_ros.reconstruction.reconstruct import Progress
 from visa_ros.rendering.driving import camera_turns
 from visa_ros.types import CameraImage, OperatorPose, UInt8
 
@@ -23,8 +24,6 @@ _SURE = 0.5          # confidence of a face that is seen
 _TURNED = 1.0        # of |yaw| in radians, costs as much as wide open eyes that are shut
 _EXPRESSIONS = {'eyeBlinkLeft': 1.0, 'eyeBlinkRight': 1.0, 'jawOpen': 2.0, 'mouthSmileLeft': 0.3,
                 'mouthSmileRight': 0.3}
-
-Progress = Callable[[str, float], None]
 
 
 @dataclass(frozen=True, eq=False)

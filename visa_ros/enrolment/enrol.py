@@ -11,7 +11,7 @@ import numpy as np
 
 from visa_ros.capture.config import CaptureConfig
 from visa_ros.config import Config, param
-from visa_ros.enrolment.clip import Progress, follow
+from visa_ros.enrolment.clip import follow
 from visa_ros.enrolment.pairs import Beside, Moment, clip_pairs, cut_out, error, runs
 from visa_ros.enrolment.recolor import recolored
 from visa_ros.enrolment.tune import is_better, judge, parted, tune
@@ -19,7 +19,7 @@ from visa_ros.errors import InputError
 from visa_ros.identity import FACE_CORNERS, SAME_PERSON, descriptor
 from visa_ros.reconstruction.avatar_cache import cached_avatar
 from visa_ros.reconstruction.portrait import find_person, to_working_size
-from visa_ros.reconstruction.reconstruct import ReconstructionConfig
+from visa_ros.reconstruction.reconstruct import Progress, ReconstructionConfig
 from visa_ros.shading.config import GENERIC
 from visa_ros.shading.network import ShaderNetwork, encode_network, load_network
 from visa_ros.training.shader.streams import Pairs

@@ -10,10 +10,11 @@ import numpy as np
 from visa_ros.capture.config import CaptureConfig
 from visa_ros.capture.landmarkers import Landmarkers
 from visa_ros.capture.landmarks import Landmarks
-from visa_ros.enrolment.clip import Clip, Progress
+from visa_ros.enrolment.clip import Clip
 from visa_ros.errors import InputError
 from visa_ros.identity import FACE_CORNERS, SAME_PERSON, descriptor
 from visa_ros.reconstruction.matte import foreground, matte
+from visa_ros.reconstruction.reconstruct import Progress
 from visa_ros.rendering.driving import driven
 from visa_ros.rendering.renderer import AvatarRenderer, RenderingConfig
 from visa_ros.shading.guidance import guide

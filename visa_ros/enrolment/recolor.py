@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visa_ros.enrolment.pairs import Beside, Moment, registered, rgba_of
+from visa_ros.reconstruction.zbuffer import nearest_pixels, project
 from visa_ros.types import Camera, CoarseFrame, Float32, GaussianAvatar
 
 _BEHIND_M = 0.015     # behind what is drawn: a Gaussian is hidden
@@ -54,9 +55,8 @@ def recolored(avatar: GaussianAvatar, beside: Beside, moments: Sequence[Moment]
 def _seen(means: Float32, frame: CoarseFrame, camera: Camera
           ) -> tuple[NDArray[np.bool_], tuple[np.ndarray, np.ndarray]]:
     """Return which points (N, 3) a frame shows, and each one's pixel: row, column."""
-    places = means @ camera.K.T
-    columns, rows = (np.floor(places[:, axis] / places[:, 2]).astype(int) for axis in (0, 1))
-    inside = ((means[:, 2] > 0) & (rows >= 0) & (rows < camera.height) & (columns >= 0)
-              & (columns < camera.width))
-    pixels = rows.clip(0, camera.height - 1), columns.clip(0, camera.width - 1)
-    return inside & (means[:, 2] < frame.depth[pixels] + _BEHIND_M), pixels
+    places = project(means, camera)
+    columns, rows = nearest_pixels(places, camera)
+    inside = ((means[:, 2] > 0) & (places >= 0).all(1)
+              & (places < (camera.width, camera.height)).all(1))
+    return inside & (means[:, 2] < frame.depth[rows, columns] + _BEHIND_M), (rows, columns)

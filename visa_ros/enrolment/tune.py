@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from visa_ros.enrolment.clip import Progress
+from visa_ros.reconstruction.reconstruct import Progress
 from visa_ros.shading.network import ShaderNetwork
 from visa_ros.training.shader.streams import ONE_PERSON, Pairs
 from visa_ros.training.shader.train import Run, TrainingConfig, keep_memory, measure

@@ -14,7 +14,6 @@ from visa_ros.capture.capture import PoseCapture
 from visa_ros.capture.config import CaptureConfig
 from visa_ros.capture.landmarkers import Landmarkers
 from visa_ros.capture.source import read_video
-from visa_ros.enrolment.clip import Progress as Steps
 from visa_ros.enrolment.enrol import Enrolled, EnrolmentConfig, enrol
 from visa_ros.enrolment.preview import write_preview
 from visa_ros.evaluation.avatars_subjects import CLIPS, before_background
@@ -23,6 +22,7 @@ from visa_ros.evaluation.shader import FADE_IN, figures, shaded, tabulate, write
 from visa_ros.evaluation.shader_sequences import Sequence, drawn
 from visa_ros.reconstruction.matte import matte
 from visa_ros.reconstruction.portrait import to_working_size
+from visa_ros.reconstruction.reconstruct import Progress as Steps
 from visa_ros.reconstruction.reconstruct import ReconstructionConfig
 from visa_ros.rendering.driving import driven
 from visa_ros.shading.config import GENERIC, ShadingConfig

@@ -32,6 +32,7 @@ SHAPE_CHANNELS = 2   # of the guide, beside the features: alpha, depth
 GRID = 4 * FEATURE_STRIDE  # a picture's sides are multiples of this
 
 _TIME_CHANNELS = 64
+_MOST_LEVELS, _MOST_CHANNELS, _MOST_BLOCKS = 4, 512, 4
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,15 @@ class ShaderNetworkConfig:
     channels: tuple[int, ...] = (48, 96, 160)
     blocks: int = 1
     features: int = 16
+
+    def __post_init__(self) -> None:
+        # Avatars bring networks from elsewhere: nothing is allocated for an absurd one.
+        sizes = (*self.channels, self.blocks, self.features)
+        if not (2 <= len(self.channels) <= _MOST_LEVELS and all(
+                isinstance(size, int) and 0 < size <= _MOST_CHANNELS for size in sizes)
+                and self.blocks <= _MOST_BLOCKS):
+            raise ValueError(f'a network of channels {self.channels!r:.80}, blocks '
+                             f'{self.blocks!r:.20} and features {self.features!r:.20}')
 
 
 # By millions of parameters.
