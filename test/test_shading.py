@@ -51,7 +51,7 @@ def frames(astronaut):
         rotations[15] += (0, angle, 0)
         frame = renderer.render(replace(pose, joint_rotations=rotations))
         out.append(replace(frame, **{name: getattr(frame, name).copy() for name in (
-            'rgb', 'alpha', 'depth', 'features')}))
+            'rgb', 'alpha', 'depth', 'features', 'turning')}))
     return out
 
 
@@ -89,6 +89,17 @@ def test_a_stage_with_weights_shades_its_frames_and_says_so(weights, astronaut):
     assert plain.health()['shader'] == 'none'
 
 
+def test_an_avatar_whose_own_shader_cannot_be_used_is_shown_without_it(
+        weights, astronaut, caplog):
+    avatar, _ = astronaut
+    own = replace(avatar, shader=weights.read_bytes())
+    assert AvatarStage(own, RenderingConfig(SIZE, SIZE), shading=ShadingConfig()).shader
+    cut = replace(avatar, shader=own.shader[:-1000])
+    stage = AvatarStage(cut, RenderingConfig(SIZE, SIZE), shading=ShadingConfig())
+    assert 'the avatar does not hold the shader' in caplog.text
+    assert stage.shade(stage.frame()).rgb.any()
+
+
 def test_what_was_shown_before_counts(weights, frames):
     stream = ShaderStream(SIZE, SIZE, config(weights))
     through = shaded(stream, frames)
@@ -107,16 +118,25 @@ def test_only_the_window_around_the_head_changes_and_fades_into_the_rest(weights
     x, y = frames[-1].head_px
     assert abs(rows.mean() - y) < 24
     assert abs(columns.mean() - x) < 24
-    whole = shaded(ShaderStream(SIZE, SIZE, config(weights, window_px=0)), 4 * frames)[-1]
-    change = np.abs(whole.astype(int) - frames[-1].rgb).max(2) > 0
-    alpha = frames[-1].alpha
-    assert change[alpha > 0.9].mean() > 0.9
-    assert not change[cv2.dilate(alpha, np.ones((41, 41), np.uint8)) == 0].any()
+
+
+def test_only_what_has_turned_since_the_portrait_changes(weights, frames):
+    stream = ShaderStream(SIZE, SIZE, config(weights, window_px=0))
+    picture = shaded(stream, 4 * frames)[-1]
+    change = np.abs(picture.astype(int) - frames[-1].rgb).max(2) > 0
+    turned = np.repeat(np.repeat(frames[-1].turning[..., 0], 4, 0), 4, 1)
+    assert 0.02 < (turned > 0.9).mean() < 0.3  # the head, by 17 degrees
+    assert change[turned > 0.9].mean() > 0.9
+    assert not change[turned == 0].any()
+    shown = frames[0].alpha > 0.9
+    kept = shaded(ShaderStream(SIZE, SIZE, config(weights, window_px=0)), [frames[0]] * 12)[-1]
+    same = (np.abs(kept.astype(int) - frames[0].rgb).max(2) == 0)
+    assert same[shown].mean() > 0.85  # its own portrait, but for what that does not show
 
 
 def test_shading_fades_in(weights, frames):
-    pictures = shaded(ShaderStream(SIZE, SIZE, config(weights)), [frames[0]] * 14)
-    change = [np.abs(picture.astype(int) - frames[0].rgb).mean() for picture in pictures]
+    pictures = shaded(ShaderStream(SIZE, SIZE, config(weights)), [frames[-1]] * 14)
+    change = [np.abs(picture.astype(int) - frames[-1].rgb).mean() for picture in pictures]
     assert change[0] == 0
     assert change[3] < 0.7 * change[12]
 
@@ -169,7 +189,8 @@ def test_a_runtime_that_goes_on_failing_is_replaced_and_the_picture_never_stops(
 
 def test_nan_in_a_frame_does_no_harm(weights, frames):
     broken = replace(frames[0], depth=np.full_like(frames[0].depth, np.nan),
-                     features=np.full_like(frames[0].features, np.nan))
+                     features=np.full_like(frames[0].features, np.nan),
+                     turning=np.full_like(frames[0].turning, np.nan))
     stream = ShaderStream(SIZE, SIZE, config(weights))
     shaded(stream, [frames[0]] * 12)
     picture = stream.shade(broken).rgb
@@ -178,10 +199,10 @@ def test_nan_in_a_frame_does_no_harm(weights, frames):
 
 
 def test_an_avatar_without_features_is_shaded(weights, frames):
-    bare = replace(frames[0], features=None)
+    bare = replace(frames[0], features=None, turning=None)
     window = slice(0, 96), slice(32, 128)
     told = guide(bare, window, SMALL.features)
-    assert told.shape == (18, 24, 24)
+    assert told.shape == (25, 24, 24)
     assert not told[2:].any()
     assert np.array_equal(told[:2], guide(frames[0], window, SMALL.features)[:2])
     ShaderStream(SIZE, SIZE, config(weights)).shade(bare)
@@ -192,7 +213,8 @@ def test_the_guide_lies_on_the_picture(frames):
     alpha = frames[0].alpha.reshape(SIZE // 4, 4, SIZE // 4, 4).mean((1, 3))
     assert np.abs(told[0] - alpha).max() < 1e-5
     assert np.abs(told[1]).max() <= 1
-    assert np.array_equal(told[2:], frames[0].features.transpose(2, 0, 1))
+    assert np.array_equal(told[2:9], frames[0].turning.transpose(2, 0, 1))
+    assert np.array_equal(told[9:], frames[0].features.transpose(2, 0, 1))
 
 
 @pytest.mark.parametrize('steps', [1, 4])

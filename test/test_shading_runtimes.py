@@ -12,6 +12,7 @@ from visa_ros.cache import write_arrays
 from visa_ros.errors import InputError, MissingDependencyError, ResourceError
 from visa_ros.shading.exported import FLOAT, INT8, find_exported, manifest_path, onnx_path
 from visa_ros.shading.folded import FoldedNetwork
+from visa_ros.shading.guidance import SHAPE_CHANNELS
 from visa_ros.shading.network import (
     ShaderNetwork,
     ShaderNetworkConfig,
@@ -21,6 +22,7 @@ from visa_ros.shading.network import (
 from visa_ros.shading.runtime import open_runtime, read_job
 
 CHANNELS = (16, 24, 32)
+GUIDE = SHAPE_CHANNELS + 16
 # Of 2, the range of colours: rounding in float32, and of bytes in int8.
 TOLERANCE, INT8_MEAN, INT8_WORST = 1e-4, 0.02, 0.2
 
@@ -62,7 +64,7 @@ def exported(tmp_path_factory):
     pictures[..., 3] = 255
     (folder / 'pairs').mkdir()
     write_arrays(folder / 'pairs' / 'noise.npz', render=pictures, truth=255 - pictures,
-                 guide=rng.uniform(-1, 1, (1, 2, 18, 16, 16)).astype(np.float16))
+                 guide=rng.uniform(-1, 1, (1, 2, GUIDE, 16, 16)).astype(np.float16))
     assert export(path, folder / 'pairs', crop_px=64) == [
         onnx_path(path, FLOAT), onnx_path(path, INT8)]
     return path
@@ -71,7 +73,7 @@ def exported(tmp_path_factory):
 def inputs(height=96, width=128):
     rng = np.random.default_rng(0)
     return (rng.uniform(-1, 1, (12, height, width)).astype(np.float32),
-            rng.uniform(-1, 1, (18, height // 4, width // 4)).astype(np.float32))
+            rng.uniform(-1, 1, (GUIDE, height // 4, width // 4)).astype(np.float32))
 
 
 def asked(kind, weights, precision='float32', t=1.0, size=(96, 128)):

@@ -1,6 +1,7 @@
 """One avatar, live: poses in, pictures out."""
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ import numpy as np
 
 from visa_ros.body.model import load_body_model
 from visa_ros.config import Config
-from visa_ros.errors import PoseError
+from visa_ros.errors import PoseError, ResourceError
 from visa_ros.reconstruction.avatar_file import avatar_id
 from visa_ros.rendering.background import Background
 from visa_ros.rendering.playback import PlaybackConfig, PosePlayback
@@ -28,6 +29,8 @@ from visa_ros.types import (
 
 if TYPE_CHECKING:
     from visa_ros.shading.stream import ShaderStream
+
+log = logging.getLogger(__name__)
 
 
 class AvatarStage:
@@ -62,14 +65,10 @@ class AvatarStage:
         watermark = watermark or WatermarkConfig()
         self._watermark = Watermark(self.avatar_id) if watermark.invisible else None
         self._label = watermark.visible
-        self.shader: ShaderStream | None = None
         rendering = rendering or RenderingConfig()
         self._background = _background(rendering)
-        if shading and shading.source(avatar.shader):
-            from visa_ros.shading.stream import ShaderStream  # torch takes seconds to import
-
-            self.shader = ShaderStream(
-                rendering.width, rendering.height, shading, avatar.shader)
+        self.shader = _shader(avatar.shader, rendering, shading) if shading else None
+        if self.shader:
             self._screens = [np.zeros((rendering.height, rendering.width, 3), np.uint8)
                              for _ in range(2)]
         self._renderer = AvatarRenderer(avatar, rendering, features=self.shader is not None)
@@ -162,6 +161,22 @@ class AvatarStage:
     def frame_id(self) -> str:
         """The frame that pictures and points are in: the portrait's camera."""
         return self.avatar.portrait_pose.frame_id
+
+
+def _shader(own: bytes, rendering: RenderingConfig, shading: ShadingConfig
+            ) -> ShaderStream | None:
+    """Return what shades; an avatar whose own shader cannot be used is shaded as anybody."""
+    if not shading.source(own):
+        return None
+    from visa_ros.shading.stream import ShaderStream  # torch takes seconds to import
+
+    try:
+        return ShaderStream(rendering.width, rendering.height, shading, own)
+    except ResourceError as error:
+        if not own or shading.source(own) is not own:
+            raise
+        log.warning('the avatar is shaded as anybody: %s', error)
+        return _shader(b'', rendering, shading)
 
 
 def _background(rendering: RenderingConfig) -> Background | None:

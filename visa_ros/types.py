@@ -276,6 +276,8 @@ class CoarseFrame:
     features : (H / 4, W / 4, F) float32, optional
         The avatar's features, splatted like colours over zero, where the renderer was asked for
         them; pixels of ``FEATURE_STRIDE``.
+    turning : (H / 4, W / 4, 7) float32, optional
+        What ``rendering.turning`` says of the Gaussians, splatted in the same way.
     head_px : (2,) float32, optional
         Where the middle of the head is, x and y in pixels, which may be outside of the picture.
 
@@ -287,6 +289,7 @@ class CoarseFrame:
     stamp_ns: int
     presence: Presence = Presence.LIVE
     features: Float32 | None = None
+    turning: Float32 | None = None
     head_px: Float32 | None = None
 
 

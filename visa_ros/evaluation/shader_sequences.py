@@ -62,7 +62,7 @@ class Sequence:
     alpha, truth_alpha : (T, H, W) float16
     depth : (T, H, W) float16
         As in ``CoarseFrame``.
-    features : (T, H / 4, W / 4, F) float16
+    features, turning : (T, H / 4, W / 4, ...) float16
     head_px : (T, 2) float32
     face : (T, 478, 2) float32
         True landmarks, pixels.
@@ -76,6 +76,7 @@ class Sequence:
     truth_alpha: np.ndarray
     depth: np.ndarray
     features: np.ndarray
+    turning: np.ndarray
     head_px: Float32
     face: Float32
 
@@ -87,7 +88,8 @@ class Sequence:
         return CoarseFrame(
             self.rgb[moment], self.alpha[moment].astype(np.float32),
             self.depth[moment].astype(np.float32), 0,
-            features=self.features[moment].astype(np.float32), head_px=self.head_px[moment])
+            features=self.features[moment].astype(np.float32),
+            turning=self.turning[moment].astype(np.float32), head_px=self.head_px[moment])
 
     def corners(self, moment: int) -> Float32:
         """Return the (5, 2) pixels by which ``metrics.identity`` aligns the true face."""
@@ -197,10 +199,9 @@ def drawn(avatar: GaussianAvatar, camera: Camera, poses: list[OperatorPose],
     renderer = AvatarRenderer(avatar, RenderingConfig(width, height, background=BACKGROUND_HEX),
                               features=True, camera=Camera(camera.K, width, height))
     out: dict[str, list[np.ndarray]] = {
-        'rgb': [], 'alpha': [], 'depth': [], 'features': [], 'head_px': []}
+        'rgb': [], 'alpha': [], 'depth': [], 'features': [], 'turning': [], 'head_px': []}
     for pose in poses:
         frame = renderer.render(pose)
-        assert frame.features is not None
         assert frame.head_px is not None
         for name, values in out.items():
             value = getattr(frame, name)

@@ -12,11 +12,12 @@ import numpy as np
 from visa_ros.body.model import VERTEX_PARTS, load_body_model
 from visa_ros.body.skinning import AvatarSkinning
 from visa_ros.config import Config, param
-from visa_ros.conventions import FEATURE_STRIDE
+from visa_ros.conventions import FEATURE_STRIDE, TURNING_CHANNELS
 from visa_ros.errors import InputError, PoseError
 from visa_ros.rendering.background import TRANSPARENT, rgb_of
 from visa_ros.rendering.framing import FRAMINGS, framed
 from visa_ros.rendering.splat_cpu import SplatCpu
+from visa_ros.rendering.turning import Turning
 from visa_ros.types import (
     Camera,
     CoarseFrame,
@@ -73,7 +74,10 @@ class _Splatter(Protocol):
     """What ``SplatCpu`` and ``SplatGsplat`` have in common."""
 
     def draw(self, means: Float32, quats: Float32, rgb: UInt8, alpha: Float32,
-             depth: Float32, features: Float32 | None = None) -> None: ...
+             depth: Float32) -> None: ...
+
+    def draw_features(self, means: Float32, quats: Float32, features: Float32,
+                      out: Float32) -> None: ...
 
 
 class AvatarRenderer:
@@ -87,7 +91,8 @@ class AvatarRenderer:
     config : RenderingConfig, optional
         Size, background, backend.
     features : bool
-        Whether frames hold the avatar's splatted features too: the shader wants them.
+        Whether frames say more of the surfaces, as the shader wants it: the avatar's features,
+        and how far they have turned since the portrait.
     camera : Camera, optional
         Another view than the portrait's at the picture's size.
 
@@ -128,12 +133,19 @@ class AvatarRenderer:
         if self.backend == 'gsplat':
             from visa_ros.rendering.splat_gsplat import SplatGsplat
 
-            self._splatter: _Splatter = SplatGsplat(*what, features=avatar.features)
+            self._splatter: _Splatter = SplatGsplat(*what)
         else:
-            self._splatter = SplatCpu(*what, threads=config.threads, features=avatar.features)
+            self._splatter = SplatCpu(*what, threads=config.threads)
+        self._turning = Turning(avatar, model, self._skinning) if features else None
+        # What is told of the Gaussians: features that stay, and how they have turned.
+        own = avatar.features.shape[1]
+        self._own, self._since = slice(own), slice(own, own + TURNING_CHANNELS)
+        self._told = np.zeros((len(avatar) if features else 0, self._since.stop), np.float32)
+        if features:
+            self._told[:, self._own] = avatar.features
         # Two, so that a frame stays as it is while the next one is drawn.
-        channels = avatar.features.shape[1] if features else None
-        self._buffers = [_buffers(self.camera, channels) for _ in range(2)]
+        self._buffers = [_buffers(self.camera, self._told.shape[1] if features else 0)
+                         for _ in range(2)]
 
     def render(self, pose: OperatorPose, presence: Presence = Presence.LIVE) -> CoarseFrame:
         """
@@ -162,9 +174,20 @@ class AvatarRenderer:
                             f'{self._frame_id!r}; retarget it first (rendering/playback.py)')
         self.means, quats = self._skinning.pose(pose)
         self._buffers.reverse()
-        rgb, alpha, depth, features = self._buffers[0]
-        self._splatter.draw(self.means, quats, rgb, alpha, depth, features)
-        return CoarseFrame(rgb, alpha, depth, pose.stamp_ns, presence, features, self._head_px())
+        rgb, alpha, depth, told = self._buffers[0]
+        self._splatter.draw(self.means, quats, rgb, alpha, depth)
+        features = turning = None
+        if self._turning:
+            self._told[:, self._since] = self._turning.at(quats)
+            self._splatter.draw_features(self.means, quats, self._told, told)
+            features, turning = told[..., self._own], told[..., self._since]
+        return CoarseFrame(rgb, alpha, depth, pose.stamp_ns, presence, features, turning,
+                           self._head_px())
+
+    def light_turns_too(self, pose: OperatorPose) -> None:
+        """Count turning from this pose: light has turned with the avatar since its portrait."""
+        assert self._turning
+        self._turning.light_turns_too(self._skinning.pose(pose)[1])
 
     def _head_px(self) -> Float32 | None:
         if not len(self._head):
@@ -186,10 +209,9 @@ def _chosen_backend(wanted: str) -> str:
     return 'cpu'
 
 
-def _buffers(camera: Camera, channels: int | None
-             ) -> tuple[UInt8, Float32, Float32, Float32 | None]:
-    """Return colour, alpha, depth and, if wanted, features."""
+def _buffers(camera: Camera, channels: int) -> tuple[UInt8, Float32, Float32, Float32]:
+    """Return colour, alpha, depth, and what is told beside them at a quarter of the size."""
     size, small = (camera.height, camera.width), camera.smaller(FEATURE_STRIDE)
     return (np.zeros((*size, 3), np.uint8), np.zeros(size, np.float32),
-            np.zeros(size, np.float32), None if channels is None
-            else np.zeros((small.height, small.width, channels), np.float32))
+            np.zeros(size, np.float32),
+            np.zeros((small.height, small.width, channels), np.float32))

@@ -34,8 +34,6 @@ class SplatCpu:
         sRGB in [0, 1].
     threads : int
         0 for as many as there are cores.
-    features : (N, F) float32, optional
-        Splatted like colours, at 1/4 of the size, where ``draw`` is given an image for them.
 
     Raises
     ------
@@ -45,16 +43,12 @@ class SplatCpu:
     """
 
     def __init__(self, scales: Float32, opacities: Float32, colors: Float32, camera: Camera,
-                 background: Float32, threads: int = 0, features: Float32 | None = None) -> None:
+                 background: Float32, threads: int = 0) -> None:
         count = len(opacities)
         self._scales = _checked('scales', scales, (count, 3))
         self._opacities = _checked('opacities', opacities, (count,))
         self._colors = _checked('colors', colors, (count, 3))
         self._background = _checked('background', background, (3,))
-        if features is None:
-            features = np.zeros((count, 0), np.float32)
-        self._features = _checked('features', features, (count, features.shape[-1]))
-        self._no_features = np.zeros(features.shape[-1], np.float32)  # behind the Gaussians
         self._K = _checked('camera.K', camera.K, (3, 3))
         self._size = camera.width, camera.height
         small = camera.smaller(FEATURE_STRIDE)
@@ -68,7 +62,7 @@ class SplatCpu:
         self._small_alpha = np.zeros((small.height, small.width), np.float32)
 
     def draw(self, means: Float32, quats: Float32, rgb: UInt8, alpha: Float32,
-             depth: Float32, features: Float32 | None = None) -> None:
+             depth: Float32) -> None:
         """
         Draw one frame into the caller's arrays.
 
@@ -85,8 +79,6 @@ class SplatCpu:
         depth : (H, W) float32
             Out: mean depth along the camera's z weighted as the colours, metres; 0 where nothing
             is.
-        features : (H / 4, W / 4, F) float32, optional
-            Out: the Gaussians' features over zero.
 
         Raises
         ------
@@ -100,12 +92,6 @@ class SplatCpu:
             self._rasterizer.draw_screen(
                 *self._projected, self._opacities, self._colors, self._background, width, height,
                 self._threads, rgb, alpha, depth)
-            if features is not None:
-                width, height = self._small_size
-                self._project(means, quats, self._small_K, width, height)
-                self._rasterizer.draw(
-                    *self._projected, self._opacities, self._features, self._no_features, False,
-                    width, height, False, self._threads, features, self._small_alpha)
         except ValueError as error:
             raise InputError(f'cannot draw {len(self._opacities)} Gaussians at {width}x{height}: '
                              f'{error}') from error
@@ -115,6 +101,27 @@ class SplatCpu:
                 ('depth', depth)))
             raise InputError(f'rgb must be uint8, the other arrays float32, all C-contiguous; '
                              f'got {types}') from error
+
+    def draw_features(self, means: Float32, quats: Float32, features: Float32,
+                      out: Float32) -> None:
+        """
+        Draw what else is known of each Gaussian, like colours, at 1/4 of the size.
+
+        Parameters
+        ----------
+        means, quats : (N, 3), (N, 4) float32
+            As in ``draw``.
+        features : (N, F) float32
+        out : (H / 4, W / 4, F) float32
+            Out: over zero.
+
+        """
+        width, height = self._small_size
+        self._project(means, quats, self._small_K, width, height)
+        self._rasterizer.draw(
+            *self._projected, self._opacities, features,
+            np.zeros(features.shape[1], np.float32), False, width, height, False, self._threads,
+            out, self._small_alpha)
 
     def _project(self, means: Float32, quats: Float32, K: Float32, width: int,
                  height: int) -> None:

@@ -24,12 +24,11 @@ class SplatGsplat:
     """
 
     def __init__(self, scales: Float32, opacities: Float32, colors: Float32, camera: Camera,
-                 background: Float32, features: Float32 | None = None) -> None:
+                 background: Float32) -> None:
         if not torch.cuda.is_available():  # without one, gsplat fails with a misleading error
             raise ResourceError('the gsplat backend needs a CUDA device and a torch built for it; '
                                 'set rendering.backend to cpu')
         self._scales, self._opacities, self._colors = map(_on_gpu, (scales, opacities, colors))
-        self._features = None if features is None else _on_gpu(features)
         self._camera, self._small = camera, camera.smaller(FEATURE_STRIDE)
         self._Ks, self._small_Ks = (_on_gpu(each.K)[None] for each in (self._camera, self._small))
         self._viewmats = torch.eye(4, device='cuda')[None]
@@ -37,7 +36,7 @@ class SplatGsplat:
 
     @torch.no_grad()
     def draw(self, means: Float32, quats: Float32, rgb: UInt8, alpha: Float32,
-             depth: Float32, features: Float32 | None = None) -> None:
+             depth: Float32) -> None:
         """Draw one frame into the caller's arrays; see ``SplatCpu.draw``."""
         gaussians = _on_gpu(means), _on_gpu(quats), self._scales, self._opacities
         image, alphas, _ = rasterization(
@@ -47,11 +46,15 @@ class SplatGsplat:
         torch.from_numpy(rgb).copy_(image[0, ..., :3].clamp(0, 1).mul(255).round())
         torch.from_numpy(alpha).copy_(alphas[0, ..., 0])
         torch.from_numpy(depth).copy_(image[0, ..., -1])
-        if features is not None and self._features is not None:
-            image, _, _ = rasterization(
-                *gaussians, self._features, self._viewmats, self._small_Ks, self._small.width,
-                self._small.height)
-            torch.from_numpy(features).copy_(image[0])
+
+    @torch.no_grad()
+    def draw_features(self, means: Float32, quats: Float32, features: Float32,
+                      out: Float32) -> None:
+        """Draw what else is known of each Gaussian; see ``SplatCpu.draw_features``."""
+        image, _, _ = rasterization(
+            _on_gpu(means), _on_gpu(quats), self._scales, self._opacities, _on_gpu(features),
+            self._viewmats, self._small_Ks, self._small.width, self._small.height)
+        torch.from_numpy(out).copy_(image[0])
 
 
 def _on_gpu(array: Float32) -> Tensor:

@@ -4,15 +4,20 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from visa_ros.conventions import FEATURE_STRIDE
+from visa_ros.conventions import FEATURE_STRIDE, TURNING_CHANNELS
 from visa_ros.types import CoarseFrame, Float32, UInt8
+
+# Of the guide, beside the features: alpha, depth, and how surfaces have turned.
+SHAPE_CHANNELS = 2 + TURNING_CHANNELS
+CHANGED = 2             # of them, how much of a surface the portrait does not tell
+SIDEWAYS = (3, 6)       # those that change their sign where a picture is mirrored: x of normals
 
 _DEPTH_RANGE_M = 0.3  # in front of and behind the person's mean depth: -1 to 1
 
 
 def guide(frame: CoarseFrame, window: tuple[slice, slice], features: int) -> Float32:
     """
-    Return alpha, depth and features of a part of a frame.
+    Return alpha, depth, turning and features of a part of a frame.
 
     Parameters
     ----------
@@ -24,15 +29,15 @@ def guide(frame: CoarseFrame, window: tuple[slice, slice], features: int) -> Flo
 
     Returns
     -------
-    (2 + F, h / 4, w / 4) float32
+    (9 + F, h / 4, w / 4) float32
         Alpha in [0, 1]; depth in [-1, 1] about the mean depth of what is shown, 0 beside it;
-        features.  Without NaN, whatever the frame holds.
+        what ``rendering.turning`` says; features.  Without NaN, whatever the frame holds.
 
     """
     rows, columns = (slice(side.start // FEATURE_STRIDE, side.stop // FEATURE_STRIDE)
                      for side in window)
     size = columns.stop - columns.start, rows.stop - rows.start
-    out = np.zeros((2 + features, size[1], size[0]), np.float32)
+    out = np.zeros((SHAPE_CHANNELS + features, size[1], size[0]), np.float32)
     alpha = np.nan_to_num(frame.alpha[window])
     # A mean over what is shown alone: depth is 0 beside it.
     seen, weighted = (cv2.resize(value, size, interpolation=cv2.INTER_AREA)
@@ -41,8 +46,10 @@ def guide(frame: CoarseFrame, window: tuple[slice, slice], features: int) -> Flo
     if seen.sum() > 0:
         depth = weighted / np.maximum(seen, 1e-3) - weighted.sum() / seen.sum()
         out[1] = np.clip(depth / _DEPTH_RANGE_M, -1, 1) * seen
+    if frame.turning is not None:
+        out[2:SHAPE_CHANNELS] = np.nan_to_num(frame.turning[rows, columns]).transpose(2, 0, 1)
     if frame.features is not None and features == frame.features.shape[2]:
-        out[2:] = np.nan_to_num(frame.features[rows, columns]).transpose(2, 0, 1)
+        out[SHAPE_CHANNELS:] = np.nan_to_num(frame.features[rows, columns]).transpose(2, 0, 1)
     return out
 
 

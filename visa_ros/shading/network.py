@@ -23,12 +23,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from visa_ros.conventions import FEATURE_STRIDE
+from visa_ros.shading.guidance import CHANGED, SHAPE_CHANNELS
 from visa_ros.weight_file import encode_weights, load_weights, save_weights
 
 SIGMA = 0.3          # of the noise on the render, whose colours are in [-1, 1]
 HISTORY = 2          # own pictures that the network is shown
 PIXEL_CHANNELS = 3 * (2 + HISTORY)  # x_t, render, history
-SHAPE_CHANNELS = 2   # of the guide, beside the features: alpha, depth
 GRID = 4 * FEATURE_STRIDE  # a picture's sides are multiples of this
 
 _TIME_CHANNELS = 64
@@ -66,7 +66,8 @@ class ShaderNetworkConfig:
 
 
 # By millions of parameters.
-SIZES = {'2m': ShaderNetworkConfig(),
+SIZES = {'1m': ShaderNetworkConfig(channels=(32, 64, 128)),
+         '2m': ShaderNetworkConfig(),
          '6m': ShaderNetworkConfig(channels=(64, 128, 256), blocks=2)}
 
 
@@ -137,8 +138,8 @@ class ShaderNetwork(nn.Module):
         ----------
         pixels : (B, 12, H, W)
             x_t, the render, the last picture and the one before it; colours in [-1, 1].
-        guide : (B, 2 + F, H / 4, W / 4)
-            Alpha, depth and features, as ``guidance.guide`` makes them.
+        guide : (B, 9 + F, H / 4, W / 4)
+            Alpha, depth, turning and features, as ``guidance.guide`` makes them.
         t : (B,)
             In [0, 1].
 
@@ -170,8 +171,13 @@ class ShaderNetwork(nn.Module):
 
 
 def corrected(render: Tensor, guide: Tensor, correction: Tensor) -> Tensor:
-    """Return the picture; what is behind the avatar stays as it is: a guess there is a halo."""
-    return render + F.pixel_shuffle(guide[:, :1] * correction, FEATURE_STRIDE)
+    """
+    Return the picture, corrected as far as surfaces have turned since the portrait.
+
+    What faces the camera as it did is right already, and what is behind the avatar stays as it
+    is: a guess there is a halo.
+    """
+    return render + F.pixel_shuffle(guide[:, CHANGED:CHANGED + 1] * correction, FEATURE_STRIDE)
 
 
 def start(render: Tensor, noise: Tensor) -> Tensor:

@@ -29,12 +29,8 @@ from visa_ros.shading.exported import (
     find_exported,
 )
 from visa_ros.shading.folded import FoldedNetwork
-from visa_ros.shading.network import (
-    PIXEL_CHANNELS,
-    SHAPE_CHANNELS,
-    ShaderNetwork,
-    load_network,
-)
+from visa_ros.shading.guidance import SHAPE_CHANNELS
+from visa_ros.shading.network import PIXEL_CHANNELS, ShaderNetwork, load_network
 from visa_ros.types import Float32
 
 log = logging.getLogger(__name__)
@@ -55,7 +51,7 @@ class ShaderRuntime(Protocol):
 
     def __call__(self, pixels: Float32, guide: Float32, t: float) -> Float32:
         """
-        Return (3, H, W) for (12, H, W) and (2 + F, H / 4, W / 4); see ``ShaderNetwork``.
+        Return (3, H, W) for (12, H, W) and (9 + F, H / 4, W / 4); see ``ShaderNetwork``.
 
         The next call may overwrite it.
         """

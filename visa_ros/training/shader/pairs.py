@@ -57,7 +57,7 @@ def write_pairs(assets: Path, out: Path, split: str, first: int, people: int, po
     Write ``out/<name>.npz`` for people and photographs; those already there stay as they are.
 
     The arrays, of S sequences of T frames: ``render`` and ``truth`` (S, T, 256, 256, 4) uint8,
-    colour times alpha, and alpha; ``guide`` (S, T, 2 + F, 64, 64) float16 as
+    colour times alpha, and alpha; ``guide`` (S, T, 9 + F, 64, 64) float16 as
     ``shading.guidance`` gives it.
 
     Parameters
@@ -140,8 +140,9 @@ def of_photograph(path: Path, rng: np.random.Generator, frames: int) -> dict[str
     """
     Return the pairs of a photograph, over which the window wanders.
 
-    First its avatar in the portrait's own pose; then the avatar of that avatar seen from the
-    side, brought back to the front: what the side hides is true in the photograph.
+    Its avatar is seen from one side, and from the other; an avatar of each view is brought back
+    to the front: what the side hides is true in the photograph.  Light came back with it, unlike
+    a studio's: it was turned with the avatar.
 
     Raises
     ------
@@ -156,16 +157,20 @@ def of_photograph(path: Path, rng: np.random.Generator, frames: int) -> dict[str
     truth = _over_black(np.rint(255 * foreground(rgb, alpha) * alpha[..., None]), alpha)
     own, _ = reconstruct(rgb, _NOBODY, ReconstructionConfig(
         refine_steps=int(rng.integers(_MOST_REFINE_STEPS)), focal_ratio=FOCAL_RATIO))
-    pose = turned(own.portrait_pose, own.betas, rng.uniform(15, 35) * rng.choice((-1, 1)))
     height, width = rgb.shape[:2]
-    seen = AvatarRenderer(own, RenderingConfig(width, height)).render(pose)
-    again = _avatar(seen.rgb, seen.alpha, BodyFit(own.betas, pose, 0, 0), own.camera, rng)
+    front = own.portrait_pose
+    aside = AvatarRenderer(own, RenderingConfig(width, height))
     sequences = []
-    for avatar in (own, again):
-        corners = _wander(_corner(_head(avatar, own.camera, own.portrait_pose), rng), frames, rng)
-        sequences.append([
-            (*_Renderer(avatar, _window(own.camera, corner))(own.portrait_pose),
-             _cut(truth, corner)) for corner in corners])
+    for side in rng.permutation([-1, 1])[:SEQUENCES]:
+        pose = turned(front, own.betas, side * rng.uniform(10, 35))
+        seen = aside.render(pose)
+        avatar = _avatar(seen.rgb, seen.alpha, BodyFit(own.betas, pose, 0, 0), own.camera, rng)
+        sequence = []
+        for corner in _wander(_corner(_head(avatar, own.camera, front), rng), frames, rng):
+            renderer = _Renderer(avatar, _window(own.camera, corner))
+            renderer.light_turns_too(front)
+            sequence.append((*renderer(front), _cut(truth, corner)))
+        sequences.append(sequence)
     return _arrays(sequences)
 
 
@@ -236,10 +241,11 @@ class _Renderer:
     """An avatar in a window, as the shader is shown it."""
 
     def __init__(self, avatar: GaussianAvatar, camera: Camera) -> None:
-        self._operator = avatar.portrait_pose.operator_id
         self._renderer = AvatarRenderer(
             avatar, RenderingConfig(WINDOW_PX, WINDOW_PX, background='#000000', backend='cpu'),
             features=True, camera=camera)
+
+        self.light_turns_too = self._renderer.light_turns_too
 
     def __call__(self, pose: OperatorPose) -> tuple[Float32, UInt8]:
         """Return the guide, and colour times alpha beside alpha."""

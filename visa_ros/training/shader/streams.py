@@ -13,6 +13,7 @@ from torch import Tensor
 
 from visa_ros.conventions import FEATURE_STRIDE
 from visa_ros.errors import ResourceError
+from visa_ros.shading.guidance import SIDEWAYS
 from visa_ros.shading.network import HISTORY
 from visa_ros.types import Float32
 
@@ -91,7 +92,7 @@ class Batch:
     Attributes
     ----------
     render, truth, truth_before, noise : (B, 3, H, W) tensors
-    guide : (B, 2 + F, H / 4, W / 4) tensor
+    guide : (B, 9 + F, H / 4, W / 4) tensor
     shown : (B, 1, H, W) tensor
         Where render or truth show the person, in [0, 1].
     history : (B, 2, 3, H, W) tensor
@@ -223,7 +224,10 @@ class Streams:
             self._crop_px, stream['top'], stream['left']))
         told = guides[stream['sequence'], _place(stream['moment'], guides.shape[1]), :,
                       top:top + side, left:left + side].astype(np.float32)
-        return told[..., ::-1] if stream['flip'] else told
+        if stream['flip']:
+            told = told[..., ::-1].copy()
+            told[list(SIDEWAYS)] *= -1
+        return told
 
 
 def _place(moment: int, length: int) -> int:

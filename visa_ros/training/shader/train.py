@@ -77,7 +77,7 @@ class TrainingConfig:
 
     """
 
-    size: str = '2m'
+    size: str = '1m'
     steps: int = 6000
     crop_px: int = 96
     streams: int = 12
