@@ -71,5 +71,6 @@ PART_INDEX: Final = {name: index for index, name in enumerate(PARTS)}
 # A picture of the avatar's features has 1/4 of the sides of its colours: the shader works there.
 FEATURE_STRIDE: Final = 4
 
-# What is splatted of how surfaces have turned: changed or not, the normal in the portrait, its change.
+# What is splatted of how surfaces have turned: changed or not, the normal in the portrait, its
+# change.
 TURNING_CHANNELS: Final = 7

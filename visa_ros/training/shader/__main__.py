@@ -28,7 +28,7 @@ def main() -> None:
     training.add_argument('--checks', type=Path, required=True,
                           help='other people, to measure on')
     training.add_argument('--out', type=Path, default=Path('out/shader.safetensors'))
-    training.add_argument('--size', choices=SIZES, default='2m')
+    training.add_argument('--size', choices=SIZES, default=TrainingConfig.size)
     training.add_argument('--steps', type=int, default=TrainingConfig.steps)
     training.add_argument('--crop', type=int, default=TrainingConfig.crop_px,
                           help='side of what is learnt on [px]')

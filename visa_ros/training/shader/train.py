@@ -79,8 +79,8 @@ class TrainingConfig:
 
     size: str = '1m'
     steps: int = 6000
-    crop_px: int = 96
-    streams: int = 12
+    crop_px: int = 128
+    streams: int = 8
     learning_rate: float = 1e-3
     square_from: float = 0.75
     adversarial_from: float = 0.7
