@@ -33,9 +33,9 @@ def sequence():
     rng = np.random.default_rng(0)
     face = (low + rng.random((478, 2)) * (high - low))[None].repeat(FRAMES, 0)
     face = (face - np.arange(FRAMES)[:, None, None] * (1, 0)).astype(np.float32)
-    return Sequence('photo', soft, truth, alpha, alpha, alpha, np.zeros(
-        (FRAMES, 256 // FEATURE_STRIDE, 256 // FEATURE_STRIDE, 16), np.float16),
-        face.mean(1), face)
+    told = np.zeros((FRAMES, 256 // FEATURE_STRIDE, 256 // FEATURE_STRIDE, 16), np.float16)
+    return Sequence('photo', soft, truth, alpha, alpha, alpha, np.zeros((FRAMES, 2), int), told,
+                    told[..., :7], face.mean(1), face)
 
 
 def test_the_truth_is_best_in_every_figure(sequence):

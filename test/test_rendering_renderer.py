@@ -105,7 +105,7 @@ def test_features_are_splatted_like_colours_where_they_are_wanted(avatar, render
     assert renderer.render(avatar.portrait_pose).features is None
     shown = replace(avatar, features=np.concatenate([avatar.colors, -avatar.colors], 1))
     black = RenderingConfig(width=160, height=120, background='#000000', backend='cpu')
-    renderer = AvatarRenderer(shown, black, features=True)
+    renderer = AvatarRenderer(shown, black, window_px=0)
     frame = renderer.render(avatar.portrait_pose)
     assert frame.features.shape == (30, 40, 6)
     small = AvatarRenderer(shown, black, camera=renderer.camera.smaller(4))

@@ -40,9 +40,19 @@ def weights(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def frames(astronaut):
-    """Frames of a real avatar that turns its head, their buffers their own."""
-    avatar, _ = astronaut
-    renderer = AvatarRenderer(avatar, RenderingConfig(SIZE, SIZE), features=True)
+    """Frames of a real avatar that turns its head, with a window around it."""
+    return frames_of(astronaut[0], 96)
+
+
+@pytest.fixture(scope='module')
+def whole_frames(astronaut):
+    """The same, with a window that is the whole picture."""
+    return frames_of(astronaut[0], 0)
+
+
+def frames_of(avatar, window_px):
+    """Draw frames, their buffers their own."""
+    renderer = AvatarRenderer(avatar, RenderingConfig(SIZE, SIZE), window_px)
     out = []
     for angle in np.linspace(0, 0.3, 6):
         pose = avatar.portrait_pose
@@ -119,7 +129,8 @@ def test_only_the_window_around_the_head_changes_and_fades_into_the_rest(weights
     assert abs(columns.mean() - x) < 24
 
 
-def test_only_what_has_turned_since_the_portrait_changes(weights, frames):
+def test_only_what_has_turned_since_the_portrait_changes(weights, whole_frames):
+    frames = whole_frames
     stream = ShaderStream(SIZE, SIZE, config(weights, window_px=0))
     picture = shaded(stream, 4 * frames)[-1]
     change = np.abs(picture.astype(int) - frames[-1].rgb).max(2) > 0
@@ -199,21 +210,22 @@ def test_nan_in_a_frame_does_no_harm(weights, frames):
 
 def test_an_avatar_without_features_is_shaded(weights, frames):
     bare = replace(frames[0], features=None, turning=None)
-    window = slice(0, 96), slice(32, 128)
-    told = guide(bare, window, SMALL.features)
+    told = guide(bare, SMALL.features)
     assert told.shape == (25, 24, 24)
     assert not told[2:].any()
-    assert np.array_equal(told[:2], guide(frames[0], window, SMALL.features)[:2])
+    assert np.array_equal(told[:2], guide(frames[0], SMALL.features)[:2])
     ShaderStream(SIZE, SIZE, config(weights)).shade(bare)
 
 
-def test_the_guide_lies_on_the_picture(frames):
-    told = guide(frames[0], (slice(0, SIZE), slice(0, SIZE)), 16)
-    alpha = frames[0].alpha.reshape(SIZE // 4, 4, SIZE // 4, 4).mean((1, 3))
+def test_the_guide_lies_on_the_picture(frames, whole_frames):
+    told = guide(frames[0], 16)
+    alpha = frames[0].alpha[frames[0].window].reshape(24, 4, 24, 4).mean((1, 3))
     assert np.abs(told[0] - alpha).max() < 1e-5
     assert np.abs(told[1]).max() <= 1
     assert np.array_equal(told[2:9], frames[0].turning.transpose(2, 0, 1))
     assert np.array_equal(told[9:], frames[0].features.transpose(2, 0, 1))
+    rows, columns = (slice(side.start // 4, side.stop // 4) for side in frames[0].window)
+    assert np.abs(told[2:] - guide(whole_frames[0], 16)[2:, rows, columns]).max() < 1e-3
 
 
 @pytest.mark.parametrize('steps', [1, 4])

@@ -50,14 +50,15 @@ def _difference(pairs, sequence, shift=0):
 def test_render_and_truth_agree_to_the_pixel(people):
     (pairs,) = people.pairs.values()
     assert pairs['render'].shape == pairs['truth'].shape == (2, 3, 256, 256, 4)
-    assert pairs['guide'].shape == (2, 3, 18, 64, 64)
+    assert pairs['guide'].shape == (2, 3, 25, 64, 64)
     for sequence in range(2):
         render, truth = (pairs[name][sequence, ..., 3] > 127 for name in ('render', 'truth'))
         assert (render & truth).sum() / (render | truth).sum() > 0.85
         # What is told is of the same moment: alpha at a quarter of the size.
         small = pairs['render'][sequence, ..., 3].reshape(3, 64, 4, 64, 4).mean((2, 4)) / 255
         assert np.abs(pairs['guide'][sequence, :, 0] - small).max() < 0.01
-        assert np.abs(pairs['guide'][sequence, :, 2:]).max() > 0.1  # the avatar's features
+        assert np.abs(pairs['guide'][sequence, :, 9:]).max() > 0.1  # the avatar's features
+        assert pairs['guide'][sequence, :, 2].max() > 0.5  # what has turned, or was not seen
     # In a moment of a clip most of the person was seen: a shift is worse.
     for shift in (-4, 4):
         assert _difference(pairs, 0) < _difference(pairs, 0, shift)
@@ -78,14 +79,16 @@ def test_what_is_there_stays(folder):
     assert path.stat().st_mtime_ns == before
 
 
-def test_a_photograph_is_the_truth_of_its_avatar_seen_twice():
+def test_a_photograph_is_the_truth_of_avatars_that_saw_it_from_the_side():
     path = portraits_of(ASSETS, 'test')[0]
     assert path not in portraits_of(ASSETS, 'train')
     pairs = of_photograph(path, np.random.default_rng(0), 2)
     assert pairs['truth'].shape == (2, 2, 256, 256, 4)
-    own, again = (_difference(pairs, sequence) for sequence in range(2))
-    assert own < 12    # of 255: the portrait's own view
-    assert own < again < 40  # what a side view hid was guessed
+    assert all(0 < _difference(pairs, sequence) < 40 for sequence in range(2))
+    # light was turned with it: what the side view showed has not changed, what it hid has
+    shown = pairs['guide'][:, :, 0] > 0.99
+    assert np.abs(pairs['guide'][:, :, 6:9]).max() < 0.01
+    assert 0.005 < (pairs['guide'][:, :, 2][shown] > 0.5).mean() < 0.5
 
 
 def test_streams_go_back_and_forth_and_see_what_the_network_made(people):

@@ -71,7 +71,8 @@ class AvatarStage:
         if self.shader:
             self._screens = [np.zeros((rendering.height, rendering.width, 3), np.uint8)
                              for _ in range(2)]
-        self._renderer = AvatarRenderer(avatar, rendering, features=self.shader is not None)
+        self._window_px = shading.window_px if shading and self.shader else None
+        self._renderer = AvatarRenderer(avatar, rendering, self._window_px)
         self._playback = PosePlayback(avatar, load_body_model(avatar.body_model), playback)
         self._nobody = _nobody(rendering)
         # warm before the first frame
@@ -100,8 +101,7 @@ class AvatarStage:
     def change(self, config: Config) -> None:
         """Take new settings of rendering, playback or shading while it runs."""
         if isinstance(config, RenderingConfig):
-            self._renderer = AvatarRenderer(
-                self.avatar, config, features=self.shader is not None)
+            self._renderer = AvatarRenderer(self.avatar, config, self._window_px)
             self._nobody, self._background = _nobody(config), _background(config)
         elif isinstance(config, PlaybackConfig):
             self._playback.change(config)

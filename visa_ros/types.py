@@ -145,6 +145,13 @@ class Camera:
         K = self.K * np.array([[scale], [scale], [1]], np.float32)
         return Camera(K, self.width // stride, self.height // stride)
 
+    def cut(self, window: tuple[slice, slice]) -> Camera:
+        """Return the view of a part of the picture: rows and columns."""
+        rows, columns = window
+        K = self.K.copy()
+        K[:2, 2] -= columns.start, rows.start
+        return Camera(K, columns.stop - columns.start, rows.stop - rows.start)
+
     def resized(self, width: int, height: int) -> Camera:
         """Return the same view at another size; the short side keeps its field of view."""
         scale = min(width, height) / min(self.width, self.height)
@@ -273,13 +280,15 @@ class CoarseFrame:
         Of the operator's camera image.
     presence : Presence
         State of the operator's stream.
-    features : (H / 4, W / 4, F) float32, optional
-        The avatar's features, splatted like colours over zero, where the renderer was asked for
-        them; pixels of ``FEATURE_STRIDE``.
-    turning : (H / 4, W / 4, 7) float32, optional
-        What ``rendering.turning`` says of the Gaussians, splatted in the same way.
     head_px : (2,) float32, optional
         Where the middle of the head is, x and y in pixels, which may be outside of the picture.
+    window : (slice, slice), optional
+        Rows and columns of which more is known, where the renderer was asked for it.
+    features : (h / 4, w / 4, F) float32, optional
+        In the window, the avatar's features, splatted like colours over zero; pixels of
+        ``FEATURE_STRIDE``.
+    turning : (h / 4, w / 4, 7) float32, optional
+        In the window, what ``rendering.turning`` says of the Gaussians, splatted in the same way.
 
     """
 
@@ -288,9 +297,10 @@ class CoarseFrame:
     depth: Float32
     stamp_ns: int
     presence: Presence = Presence.LIVE
+    head_px: Float32 | None = None
+    window: tuple[slice, slice] | None = None
     features: Float32 | None = None
     turning: Float32 | None = None
-    head_px: Float32 | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -131,7 +131,7 @@ def enrol(video: Path, consent: Consent, portrait: UInt8 | None = None,
                     for part in parted(runs(clip, config.moments), clip.frames_per_s))
     done('cut out')
     avatar, held_pairs, beside = _best_colors(avatar, followed, learnt, held, config.window_px)
-    pairs = clip_pairs(beside, learnt, config.window_px)
+    pairs = clip_pairs(beside, learnt)
     done('draw')
     generic = load_network(GENERIC) if GENERIC.is_file() else None
     tuned = tune(pairs, generic, config.tune_s, config.seed, progress)
@@ -147,11 +147,11 @@ def _best_colors(avatar: GaussianAvatar, portrait: OperatorPose, learnt: Sequenc
                  held: Sequence[Moment], window_px: int
                  ) -> tuple[GaussianAvatar, Pairs, Beside]:
     """Take colours from the clip where that brings the avatar nearer to what is held out."""
-    beside = Beside(avatar, portrait)
-    pairs = clip_pairs(beside, held, window_px)
+    beside = Beside(avatar, portrait, window_px)
+    pairs = clip_pairs(beside, held)
     other = recolored(avatar, beside, learnt)
-    beside_other = Beside(other, portrait)
-    other_pairs = clip_pairs(beside_other, held, window_px)
+    beside_other = Beside(other, portrait, window_px)
+    other_pairs = clip_pairs(beside_other, held)
     if error(other_pairs) < error(pairs):
         return other, other_pairs, beside_other
     return avatar, pairs, beside

@@ -17,8 +17,8 @@ from visa_ros.reconstruction.matte import foreground, matte
 from visa_ros.reconstruction.reconstruct import Progress
 from visa_ros.rendering.driving import driven
 from visa_ros.rendering.renderer import AvatarRenderer, RenderingConfig
+from visa_ros.rendering.window import GRID
 from visa_ros.shading.guidance import guide
-from visa_ros.shading.network import GRID
 from visa_ros.training.shader.streams import Pairs
 from visa_ros.types import (
     Camera,
@@ -122,6 +122,8 @@ class Beside:
     avatar : GaussianAvatar
     portrait : OperatorPose
         As the live capture saw its portrait.
+    window_px : int
+        Side of the window around the head.
 
     Attributes
     ----------
@@ -130,14 +132,14 @@ class Beside:
 
     """
 
-    def __init__(self, avatar: GaussianAvatar, portrait: OperatorPose) -> None:
+    def __init__(self, avatar: GaussianAvatar, portrait: OperatorPose, window_px: int) -> None:
         camera = avatar.camera
         height, width = (side // GRID * GRID for side in (camera.height, camera.width))
         self._avatar, self.portrait = avatar, portrait
         self.camera = Camera(camera.K, width, height)
         self._renderer = AvatarRenderer(
             avatar, RenderingConfig(width, height, background='#000000', backend='cpu'),
-            features=True, camera=self.camera)
+            window_px, self.camera)
 
     def draw(self, pose: OperatorPose) -> tuple[CoarseFrame, Float32]:
         """Return the frame, and where the Gaussians are: (N, 3), metres, the camera's axes."""
@@ -146,7 +148,7 @@ class Beside:
         return frame, self._renderer.means
 
 
-def clip_pairs(beside: Beside, moments: Sequence[Moment], window_px: int) -> Pairs:
+def clip_pairs(beside: Beside, moments: Sequence[Moment]) -> Pairs:
     """
     Return pairs in the layout of ``training.shader.pairs``, in a window around the head.
 
@@ -156,23 +158,17 @@ def clip_pairs(beside: Beside, moments: Sequence[Moment], window_px: int) -> Pai
         Draws the avatar.
     moments : sequence of Moment
         ``SEQUENCE`` of each run.
-    window_px : int
-        Side of the window.
 
     """
-    size = beside.camera.height, beside.camera.width
-    side = min(window_px, *size)
     out: list[dict[str, np.ndarray]] = []
     for moment in moments:
         frame, _ = beside.draw(moment.pose)
-        assert frame.head_px is not None
+        assert frame.window is not None
         assert frame.features is not None
-        corner = np.rint((frame.head_px[::-1] - side / 2) / GRID) * GRID
-        top, left = np.clip(corner, 0, np.subtract(size, side)).astype(int)
-        window = slice(top, top + side), slice(left, left + side)
-        render = rgba_of(frame.rgb, frame.alpha)[window]
-        out.append({'guide': guide(frame, window, frame.features.shape[2]).astype(np.float16),
-                    'render': render, 'truth': registered(moment.rgba[window], render)})
+        render = rgba_of(frame.rgb, frame.alpha)[frame.window]
+        truth = registered(moment.rgba[frame.window], render)
+        out.append({'guide': guide(frame, frame.features.shape[2]).astype(np.float16),
+                    'render': render, 'truth': truth})
     return {name: np.stack([entry[name] for entry in out]).reshape(
         -1, SEQUENCE, *value.shape) for name, value in out[0].items()}
 

@@ -12,6 +12,7 @@ from visa_ros import samples
 from visa_ros.body.model import load_body_model
 from visa_ros.cache import write_arrays
 from visa_ros.capture.source import read_video
+from visa_ros.conventions import FEATURE_STRIDE
 from visa_ros.evaluation.avatars_subjects import (
     BACKGROUND,
     BACKGROUND_HEX,
@@ -26,7 +27,8 @@ from visa_ros.reconstruction.reconstruct import ReconstructionConfig, posed_body
 from visa_ros.reconstruction.zbuffer import project
 from visa_ros.rendering.driving import driven
 from visa_ros.rendering.renderer import AvatarRenderer, RenderingConfig
-from visa_ros.shading.network import GRID
+from visa_ros.rendering.window import GRID
+from visa_ros.shading.config import ShadingConfig
 from visa_ros.training.people.background import draw_background
 from visa_ros.training.people.motion import CLIPS, captured, facing, placed, still
 from visa_ros.training.people.person import draw_person
@@ -62,7 +64,10 @@ class Sequence:
     alpha, truth_alpha : (T, H, W) float16
     depth : (T, H, W) float16
         As in ``CoarseFrame``.
-    features, turning : (T, H / 4, W / 4, ...) float16
+    corner : (T, 2) int
+        First row and column of the frame's window.
+    features, turning : (T, h / 4, w / 4, ...) float16
+        In the window.
     head_px : (T, 2) float32
     face : (T, 478, 2) float32
         True landmarks, pixels.
@@ -75,6 +80,7 @@ class Sequence:
     alpha: np.ndarray
     truth_alpha: np.ndarray
     depth: np.ndarray
+    corner: np.ndarray
     features: np.ndarray
     turning: np.ndarray
     head_px: Float32
@@ -85,11 +91,13 @@ class Sequence:
 
     def frame(self, moment: int) -> CoarseFrame:
         """Return what the shader is given."""
+        rows, columns = (slice(first, first + FEATURE_STRIDE * length) for first, length in zip(
+            self.corner[moment].tolist(), self.features.shape[1:3], strict=True))
         return CoarseFrame(
             self.rgb[moment], self.alpha[moment].astype(np.float32),
-            self.depth[moment].astype(np.float32), 0,
-            features=self.features[moment].astype(np.float32),
-            turning=self.turning[moment].astype(np.float32), head_px=self.head_px[moment])
+            self.depth[moment].astype(np.float32), 0, head_px=self.head_px[moment],
+            window=(rows, columns), features=self.features[moment].astype(np.float32),
+            turning=self.turning[moment].astype(np.float32))
 
     def corners(self, moment: int) -> Float32:
         """Return the (5, 2) pixels by which ``metrics.identity`` aligns the true face."""
@@ -197,17 +205,20 @@ def drawn(avatar: GaussianAvatar, camera: Camera, poses: list[OperatorPose],
     """Draw the avatar in the poses; sides become multiples of ``GRID``."""
     width, height = camera.width // GRID * GRID, camera.height // GRID * GRID
     renderer = AvatarRenderer(avatar, RenderingConfig(width, height, background=BACKGROUND_HEX),
-                              features=True, camera=Camera(camera.K, width, height))
+                              ShadingConfig.window_px, Camera(camera.K, width, height))
     out: dict[str, list[np.ndarray]] = {
         'rgb': [], 'alpha': [], 'depth': [], 'features': [], 'turning': [], 'head_px': []}
+    corners = []
     for pose in poses:
         frame = renderer.render(pose)
-        assert frame.head_px is not None
+        assert frame.window is not None
+        corners.append([side.start for side in frame.window])
         for name, values in out.items():
             value = getattr(frame, name)
             values.append(value.copy() if name in ('rgb', 'head_px')
                           else value.astype(np.float16))
     return {name: np.stack(values) for name, values in out.items()} | {
+        'corner': np.array(corners),
         'truth': np.stack(truths)[:, :height, :width],
         'truth_alpha': np.stack(alphas)[:, :height, :width].astype(np.float16),
         'face': np.stack(faces)[..., :2].astype(np.float32)}

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
@@ -18,6 +18,7 @@ from visa_ros.rendering.background import TRANSPARENT, rgb_of
 from visa_ros.rendering.framing import FRAMINGS, framed
 from visa_ros.rendering.splat_cpu import SplatCpu
 from visa_ros.rendering.turning import Turning
+from visa_ros.rendering.window import HeadWindow
 from visa_ros.types import (
     Camera,
     CoarseFrame,
@@ -77,7 +78,7 @@ class _Splatter(Protocol):
              depth: Float32) -> None: ...
 
     def draw_features(self, means: Float32, quats: Float32, features: Float32,
-                      out: Float32) -> None: ...
+                      window: tuple[slice, slice], out: Float32) -> None: ...
 
 
 class AvatarRenderer:
@@ -90,9 +91,10 @@ class AvatarRenderer:
         Whom to draw.
     config : RenderingConfig, optional
         Size, background, backend.
-    features : bool
-        Whether frames say more of the surfaces, as the shader wants it: the avatar's features,
-        and how far they have turned since the portrait.
+    window_px : int, optional
+        Side of a window around the head, 0 for the whole picture, in which frames say more of the
+        surfaces, as the shader wants it: the avatar's features, and how far they have turned
+        since the portrait.
     camera : Camera, optional
         Another view than the portrait's at the picture's size.
 
@@ -117,7 +119,7 @@ class AvatarRenderer:
     """
 
     def __init__(self, avatar: GaussianAvatar, config: RenderingConfig | None = None,
-                 features: bool = False, camera: Camera | None = None) -> None:
+                 window_px: int | None = None, camera: Camera | None = None) -> None:
         config = config or RenderingConfig()
         model = load_body_model(avatar.body_model)
         self.camera = camera or framed(avatar, model, config.framing, config.width, config.height)
@@ -136,16 +138,18 @@ class AvatarRenderer:
             self._splatter: _Splatter = SplatGsplat(*what)
         else:
             self._splatter = SplatCpu(*what, threads=config.threads)
-        self._turning = Turning(avatar, model, self._skinning) if features else None
-        # What is told of the Gaussians: features that stay, and how they have turned.
         own = avatar.features.shape[1]
         self._own, self._since = slice(own), slice(own, own + TURNING_CHANNELS)
-        self._told = np.zeros((len(avatar) if features else 0, self._since.stop), np.float32)
-        if features:
+        self._window: HeadWindow | None = None
+        if window_px is not None:
+            self._window = HeadWindow(config.width, config.height, window_px)
+            self._turning = Turning(avatar, model, self._skinning)
+            # What is told of the Gaussians: features that stay, and how they have turned.
+            self._told = np.zeros((len(avatar), self._since.stop), np.float32)
             self._told[:, self._own] = avatar.features
         # Two, so that a frame stays as it is while the next one is drawn.
-        self._buffers = [_buffers(self.camera, self._told.shape[1] if features else 0)
-                         for _ in range(2)]
+        shape = self._window.shape if self._window else (0, 0)
+        self._buffers = [_buffers(self.camera, (*shape, self._since.stop)) for _ in range(2)]
 
     def render(self, pose: OperatorPose, presence: Presence = Presence.LIVE) -> CoarseFrame:
         """
@@ -176,17 +180,17 @@ class AvatarRenderer:
         self._buffers.reverse()
         rgb, alpha, depth, told = self._buffers[0]
         self._splatter.draw(self.means, quats, rgb, alpha, depth)
-        features = turning = None
-        if self._turning:
-            self._told[:, self._since] = self._turning.at(quats)
-            self._splatter.draw_features(self.means, quats, self._told, told)
-            features, turning = told[..., self._own], told[..., self._since]
-        return CoarseFrame(rgb, alpha, depth, pose.stamp_ns, presence, features, turning,
-                           self._head_px())
+        frame = CoarseFrame(rgb, alpha, depth, pose.stamp_ns, presence, self._head_px())
+        if not self._window:
+            return frame
+        window = self._window.follow(frame.head_px)
+        self._told[:, self._since] = self._turning.at(quats)
+        self._splatter.draw_features(self.means, quats, self._told, window, told)
+        return replace(frame, window=window, features=told[..., self._own],
+                       turning=told[..., self._since])
 
     def light_turns_too(self, pose: OperatorPose) -> None:
         """Count turning from this pose: light has turned with the avatar since its portrait."""
-        assert self._turning
         self._turning.light_turns_too(self._skinning.pose(pose)[1])
 
     def _head_px(self) -> Float32 | None:
@@ -209,9 +213,11 @@ def _chosen_backend(wanted: str) -> str:
     return 'cpu'
 
 
-def _buffers(camera: Camera, channels: int) -> tuple[UInt8, Float32, Float32, Float32]:
+def _buffers(camera: Camera, told: tuple[int, int, int]
+             ) -> tuple[UInt8, Float32, Float32, Float32]:
     """Return colour, alpha, depth, and what is told beside them at a quarter of the size."""
-    size, small = (camera.height, camera.width), camera.smaller(FEATURE_STRIDE)
+    size = camera.height, camera.width
+    height, width, channels = told
     return (np.zeros((*size, 3), np.uint8), np.zeros(size, np.float32),
             np.zeros(size, np.float32),
-            np.zeros((small.height, small.width, channels), np.float32))
+            np.zeros((height // FEATURE_STRIDE, width // FEATURE_STRIDE, channels), np.float32))

@@ -51,15 +51,14 @@ class SplatCpu:
         self._background = _checked('background', background, (3,))
         self._K = _checked('camera.K', camera.K, (3, 3))
         self._size = camera.width, camera.height
-        small = camera.smaller(FEATURE_STRIDE)
-        self._small_K, self._small_size = small.K, (small.width, small.height)
+        self._camera = camera
         self._threads = threads
         self._native = load('splat_cpu')
         self._rasterizer = self._native.Rasterizer()
         self._viewmat = np.eye(4, dtype=np.float32)
         self._projected = tuple(np.zeros(shape, np.float32) for shape in (
             (count, 2), (count, 3), (count,), (count, 2)))  # means2d, conics, depths, extents
-        self._small_alpha = np.zeros((small.height, small.width), np.float32)
+        self._small_alpha = np.zeros((0, 0), np.float32)
 
     def draw(self, means: Float32, quats: Float32, rgb: UInt8, alpha: Float32,
              depth: Float32) -> None:
@@ -103,7 +102,7 @@ class SplatCpu:
                              f'got {types}') from error
 
     def draw_features(self, means: Float32, quats: Float32, features: Float32,
-                      out: Float32) -> None:
+                      window: tuple[slice, slice], out: Float32) -> None:
         """
         Draw what else is known of each Gaussian, like colours, at 1/4 of the size.
 
@@ -112,16 +111,20 @@ class SplatCpu:
         means, quats : (N, 3), (N, 4) float32
             As in ``draw``.
         features : (N, F) float32
-        out : (H / 4, W / 4, F) float32
-            Out: over zero.
+        window : (slice, slice)
+            Rows and columns of the picture; multiples of 4.
+        out : (h / 4, w / 4, F) float32
+            Out: in the window, over zero.
 
         """
-        width, height = self._small_size
-        self._project(means, quats, self._small_K, width, height)
+        height, width, channels = out.shape
+        if self._small_alpha.shape != (height, width):
+            self._small_alpha = np.zeros((height, width), np.float32)
+        self._project(means, quats, self._camera.cut(window).smaller(FEATURE_STRIDE).K, width,
+                      height)
         self._rasterizer.draw(
-            *self._projected, self._opacities, features,
-            np.zeros(features.shape[1], np.float32), False, width, height, False, self._threads,
-            out, self._small_alpha)
+            *self._projected, self._opacities, features, np.zeros(channels, np.float32), False,
+            width, height, False, self._threads, out, self._small_alpha)
 
     def _project(self, means: Float32, quats: Float32, K: Float32, width: int,
                  height: int) -> None:

@@ -29,8 +29,7 @@ class SplatGsplat:
             raise ResourceError('the gsplat backend needs a CUDA device and a torch built for it; '
                                 'set rendering.backend to cpu')
         self._scales, self._opacities, self._colors = map(_on_gpu, (scales, opacities, colors))
-        self._camera, self._small = camera, camera.smaller(FEATURE_STRIDE)
-        self._Ks, self._small_Ks = (_on_gpu(each.K)[None] for each in (self._camera, self._small))
+        self._camera, self._Ks = camera, _on_gpu(camera.K)[None]
         self._viewmats = torch.eye(4, device='cuda')[None]
         self._background = _on_gpu(background)[None]
 
@@ -49,11 +48,13 @@ class SplatGsplat:
 
     @torch.no_grad()
     def draw_features(self, means: Float32, quats: Float32, features: Float32,
-                      out: Float32) -> None:
+                      window: tuple[slice, slice], out: Float32) -> None:
         """Draw what else is known of each Gaussian; see ``SplatCpu.draw_features``."""
+        height, width = out.shape[:2]
+        K = self._camera.cut(window).smaller(FEATURE_STRIDE).K
         image, _, _ = rasterization(
             _on_gpu(means), _on_gpu(quats), self._scales, self._opacities, _on_gpu(features),
-            self._viewmats, self._small_Ks, self._small.width, self._small.height)
+            self._viewmats, _on_gpu(K)[None], width, height)
         torch.from_numpy(out).copy_(image[0])
 
 

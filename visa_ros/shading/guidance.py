@@ -15,15 +15,14 @@ SIDEWAYS = (3, 6)       # those that change their sign where a picture is mirror
 _DEPTH_RANGE_M = 0.3  # in front of and behind the person's mean depth: -1 to 1
 
 
-def guide(frame: CoarseFrame, window: tuple[slice, slice], features: int) -> Float32:
+def guide(frame: CoarseFrame, features: int) -> Float32:
     """
-    Return alpha, depth, turning and features of a part of a frame.
+    Return alpha, depth, turning and features in a frame's window.
 
     Parameters
     ----------
     frame : CoarseFrame
-    window : (slice, slice)
-        Rows and columns; multiples of ``FEATURE_STRIDE``.
+        With a window.
     features : int
         F; an avatar that has none gets zeros.
 
@@ -34,22 +33,22 @@ def guide(frame: CoarseFrame, window: tuple[slice, slice], features: int) -> Flo
         what ``rendering.turning`` says; features.  Without NaN, whatever the frame holds.
 
     """
-    rows, columns = (slice(side.start // FEATURE_STRIDE, side.stop // FEATURE_STRIDE)
-                     for side in window)
-    size = columns.stop - columns.start, rows.stop - rows.start
-    out = np.zeros((SHAPE_CHANNELS + features, size[1], size[0]), np.float32)
+    window = frame.window
+    assert window
+    height, width = (len(range(side.start, side.stop, FEATURE_STRIDE)) for side in window)
+    out = np.zeros((SHAPE_CHANNELS + features, height, width), np.float32)
     alpha = np.nan_to_num(frame.alpha[window])
     # A mean over what is shown alone: depth is 0 beside it.
-    seen, weighted = (cv2.resize(value, size, interpolation=cv2.INTER_AREA)
+    seen, weighted = (cv2.resize(value, (width, height), interpolation=cv2.INTER_AREA)
                       for value in (alpha, alpha * np.nan_to_num(frame.depth[window])))
     out[0] = seen
     if seen.sum() > 0:
         depth = weighted / np.maximum(seen, 1e-3) - weighted.sum() / seen.sum()
         out[1] = np.clip(depth / _DEPTH_RANGE_M, -1, 1) * seen
     if frame.turning is not None:
-        out[2:SHAPE_CHANNELS] = np.nan_to_num(frame.turning[rows, columns]).transpose(2, 0, 1)
+        out[2:SHAPE_CHANNELS] = np.nan_to_num(frame.turning).transpose(2, 0, 1)
     if frame.features is not None and features == frame.features.shape[2]:
-        out[SHAPE_CHANNELS:] = np.nan_to_num(frame.features[rows, columns]).transpose(2, 0, 1)
+        out[SHAPE_CHANNELS:] = np.nan_to_num(frame.features).transpose(2, 0, 1)
     return out
 
 

@@ -29,7 +29,6 @@ from visa_ros.weight_file import encode_weights, load_weights, save_weights
 SIGMA = 0.3          # of the noise on the render, whose colours are in [-1, 1]
 HISTORY = 2          # own pictures that the network is shown
 PIXEL_CHANNELS = 3 * (2 + HISTORY)  # x_t, render, history
-GRID = 4 * FEATURE_STRIDE  # a picture's sides are multiples of this
 
 _TIME_CHANNELS = 64
 _MOST_LEVELS, _MOST_CHANNELS, _MOST_BLOCKS = 4, 512, 4

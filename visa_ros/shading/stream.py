@@ -10,9 +10,10 @@ from itertools import pairwise
 import numpy as np
 
 from visa_ros.errors import InputError
+from visa_ros.rendering.window import GRID, HeadWindow
 from visa_ros.shading.config import ShadingConfig
 from visa_ros.shading.guidance import guide, to_bytes, to_network
-from visa_ros.shading.network import GRID, HISTORY, PIXEL_CHANNELS, SIGMA
+from visa_ros.shading.network import HISTORY, PIXEL_CHANNELS, SIGMA
 from visa_ros.shading.runtime import ShaderRuntime, open_instead, open_runtime, read_job
 from visa_ros.types import CoarseFrame, Float32, ShadedFrame, UInt8
 
@@ -68,9 +69,7 @@ class ShaderStream:
         source = config.source(own)
         assert source
         self._config = config
-        side = config.window_px or max(width, height)
-        self._shape = min(side, height), min(side, width)
-        self._limits = height - self._shape[0], width - self._shape[1]
+        self._shape = HeadWindow(width, height, config.window_px).shape
         self._times = [step / config.steps for step in range(config.steps, -1, -1)]
         self._job = read_job(source, *self._shape, config.precision,
                              tuple(self._times[:-1]))
@@ -78,11 +77,10 @@ class ShaderStream:
         self.runtime = open_runtime(config.runtime, self._job)
         rng = np.random.default_rng(config.seed)
         self._noise = SIGMA * rng.standard_normal((3, *self._shape), np.float32)
-        self._weight = _window_weight(*self._shape, self._limits)
+        self._weight = _window_weight(*self._shape, height, width)
         self._pixels = np.zeros((PIXEL_CHANNELS, *self._shape), np.float32)
         # The picture that is handed out, and those before it.
         self._pictures = [np.zeros((height, width, 3), np.uint8) for _ in range(HISTORY + 1)]
-        self._corner = 0, 0
         self._last_render: UInt8 | None = None
         self._share = 0.0
         self._retry_s = 0.0
@@ -100,7 +98,7 @@ class ShaderStream:
 
     def shade(self, frame: CoarseFrame) -> ShadedFrame:
         """
-        Return the frame's picture, shaded as far as time allows.
+        Return the frame's picture, shaded in its window as far as time allows.
 
         Its array is overwritten by the third call after this one.
         """
@@ -116,14 +114,15 @@ class ShaderStream:
         return ShadedFrame(picture, frame.stamp_ns, frame.presence)
 
     def _shade_into(self, picture: UInt8, frame: CoarseFrame) -> None:
-        window = self._window(frame)
+        window = frame.window
+        assert window
         render = frame.rgb[window]
         if self._last_render is None or _cut(render, self._last_render):
             for before in self._pictures[1:]:
                 np.copyto(before, frame.rgb)
         self._last_render = render.copy()
         try:
-            shaded = self._ask(render, guide(frame, window, self._features),
+            shaded = self._ask(render, guide(frame, self._features),
                                [before[window] for before in self._pictures[1:]])
             if not np.isfinite(shaded).all():
                 raise ArithmeticError('the shader returned NaN or infinity')
@@ -179,29 +178,16 @@ class ShaderStream:
         else:
             self._share = min(self._share + _FADE_IN, 1.0)
 
-    def _window(self, frame: CoarseFrame) -> tuple[slice, slice]:
-        """Return rows and columns around the head, which move only as far as they must."""
-        if frame.head_px is not None and np.isfinite(frame.head_px).all():
-            wanted = [centre - side / 2 for centre, side in
-                      zip(frame.head_px[::-1], self._shape, strict=True)]
-            moved = [GRID * round(place / GRID) if abs(place - now) > GRID else now
-                     for place, now in zip(wanted, self._corner, strict=True)]
-            top, left = (min(max(int(place), 0), most)
-                         for place, most in zip(moved, self._limits, strict=True))
-            self._corner = top, left
-        top, left = self._corner
-        return slice(top, top + self._shape[0]), slice(left, left + self._shape[1])
-
 
 def _cut(render: UInt8, before: UInt8) -> bool:
     return float(np.abs(to_network(render[::4, ::4]) - to_network(before[::4, ::4])).mean()) > _CUT
 
 
-def _window_weight(height: int, width: int, limits: tuple[int, int]) -> Float32:
+def _window_weight(height: int, width: int, picture_height: int, picture_width: int) -> Float32:
     """Return (h, w, 1): 1 inside, falling to 0 at sides where the picture goes on."""
-    def ramp(length: int, limit: int) -> Float32:
+    def ramp(length: int, whole: int) -> Float32:
         away = np.minimum(np.arange(length), np.arange(length)[::-1]) + 0.5
-        return np.clip(away / _FEATHER_PX, 0, 1).astype(np.float32) if limit else np.ones(
+        return np.clip(away / _FEATHER_PX, 0, 1).astype(np.float32) if whole > length else np.ones(
             length, np.float32)
 
-    return (ramp(height, limits[0])[:, None] * ramp(width, limits[1]))[..., None]
+    return (ramp(height, picture_height)[:, None] * ramp(width, picture_width))[..., None]

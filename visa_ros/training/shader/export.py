@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from visa_ros._optional import require
+from visa_ros.rendering.window import GRID
 from visa_ros.shading.exported import (
     FLOAT,
     GUIDE,
@@ -24,7 +25,6 @@ from visa_ros.shading.exported import (
 )
 from visa_ros.shading.folded import FoldedNetwork
 from visa_ros.shading.network import (
-    GRID,
     ShaderNetwork,
     load_network,
     start,

@@ -243,15 +243,14 @@ class _Renderer:
     def __init__(self, avatar: GaussianAvatar, camera: Camera) -> None:
         self._renderer = AvatarRenderer(
             avatar, RenderingConfig(WINDOW_PX, WINDOW_PX, background='#000000', backend='cpu'),
-            features=True, camera=camera)
+            window_px=0, camera=camera)
 
         self.light_turns_too = self._renderer.light_turns_too
 
     def __call__(self, pose: OperatorPose) -> tuple[Float32, UInt8]:
         """Return the guide, and colour times alpha beside alpha."""
         frame = self._renderer.render(pose)
-        whole = slice(0, WINDOW_PX)
-        return guide(frame, (whole, whole), FEATURES), _over_black(frame.rgb, frame.alpha)
+        return guide(frame, FEATURES), _over_black(frame.rgb, frame.alpha)
 
 
 def _head(avatar: GaussianAvatar, camera: Camera, pose: OperatorPose) -> Float32:
@@ -280,9 +279,8 @@ def _wander(corner: tuple[int, int], frames: int, rng: np.random.Generator
 
 
 def _window(camera: Camera, corner: tuple[int, int]) -> Camera:
-    K = camera.K.copy()
-    K[:2, 2] -= corner
-    return Camera(K, WINDOW_PX, WINDOW_PX)
+    left, top = corner
+    return camera.cut((slice(top, top + WINDOW_PX), slice(left, left + WINDOW_PX)))
 
 
 def _cut(picture: UInt8, corner: tuple[int, int]) -> UInt8:
