@@ -44,12 +44,12 @@ class Turning:
         outwards = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
         rest = self._normals(avatar.quats).copy()
         self._signs[(rest * outwards).sum(1) < 0] = -1
-        then = self._out[:, 1:4]
-        then[:] = self._normals(quats)
-        self._hidden = _hidden(avatar, means, quats, then)
+        self._portrait = self._normals(quats).copy()
+        self._hidden = _hidden(avatar, means, quats, self._portrait)
+        self._out[:, 1:4] = self._portrait
 
     def light_turns_too(self, quats: Float32) -> None:
-        """Let light have turned with the avatar up to this pose: normals count from there."""
+        """Let light have turned with the avatar up to this pose: its normals count from there."""
         self._out[:, 1:4] = self._normals(quats)
 
     def at(self, quats: Float32) -> Float32:
@@ -65,13 +65,15 @@ class Turning:
         -------
         (N, 7) float32
             How much of the surface's look the portrait does not tell, in [0, 1]: 0 where it faces
-            the camera as it did; its normal in the portrait; how the normal has changed.  The next
-            call overwrites it.
+            the camera as it did; its normal in the portrait's light; how the normal has changed.
+            The next call overwrites it.
 
         """
         changed, then, change = self._out[:, 0], self._out[:, 1:4], self._out[:, 4:]
-        np.subtract(self._normals(quats), then, out=change)
+        now = self._normals(quats)
+        np.subtract(now, self._portrait, out=change)
         np.sqrt(np.einsum('nc,nc->n', change, change), out=changed)
+        np.subtract(now, then, out=change)
         changed /= _TURNED
         changed += self._hidden
         np.minimum(changed, 1, out=changed)
