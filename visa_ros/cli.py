@@ -4,6 +4,7 @@ The command ``visa``: enrolment, keys, consent and trust, at a terminal and with
 ::
 
     visa enroll me.mp4                an avatar with a shader of its own, of a clip of oneself
+    visa enroll --camera              the same, filmed now: the screen says what to do
     visa key                          the operator's key; made at first use
     visa sign me.visa --days 30       the operator agrees to this avatar, for so long
     visa verify me.visa               whose avatar is it, and may it be shown here?
@@ -61,12 +62,18 @@ def _add_enroll(commands: _Commands) -> None:
         description='Build the avatar of the person in a clip and tune a shader to them, which '
         'is kept only if it is better on seconds of the clip that it did not learn from.  The '
         'consent record is signed with the key of this account.  Film 30 s, alone, head and '
-        'shoulders, light from the front: talk, smile, turn the head slowly to all sides.')
-    parser.add_argument('video', type=Path, metavar='VIDEO', help='any that FFmpeg reads')
+        'shoulders, light from the front: talk, smile, turn the head slowly to all sides; or let '
+        '--camera film and say what to do.  That clip is not kept.')
+    filmed = parser.add_mutually_exclusive_group(required=True)
+    filmed.add_argument('video', type=Path, nargs='?', metavar='VIDEO',
+                        help='any that FFmpeg reads')
+    filmed.add_argument('--camera', nargs='?', const='0', metavar='CAMERA',
+                        help='film now; its number or device (default: 0)')
     parser.add_argument('--portrait', metavar='IMAGE',
                         help='refuse a clip of anybody but who is on this photo')
     parser.add_argument('--out', type=Path, metavar='FILE.visa',
-                        help='(default: beside the clip); a preview is written beside it')
+                        help='(default: beside the clip, or OPERATOR_ID.visa); a preview is '
+                        'written beside it')
     parser.add_argument('--operator-id', default='operator', help='(default: %(default)s)')
     parser.add_argument('--granted-by', metavar='NAME', help='who agrees (default: the operator)')
     parser.add_argument('--days', type=float, default=90.0,
@@ -78,6 +85,28 @@ def _add_enroll(commands: _Commands) -> None:
 
 
 def _enroll(arguments: argparse.Namespace) -> None:
+    if arguments.video:
+        _enroll_clip(arguments, arguments.video, arguments.out
+                     or arguments.video.with_suffix('.visa'))
+        return
+    from tempfile import TemporaryDirectory
+
+    from rich.progress import Progress
+
+    from visa_ros.capture.source import SourceConfig
+    from visa_ros.enrolment.record import open_screen, record
+
+    with TemporaryDirectory(prefix='visa_') as folder:
+        clip = Path(folder) / 'clip.mp4'
+        with Progress() as bars:
+            task = bars.add_task('', total=1.0)
+            record(SourceConfig(arguments.camera, 1280, 720, loop=False), clip,
+                   screen=open_screen(),
+                   say=lambda text, share: bars.update(task, completed=share, description=text))
+        _enroll_clip(arguments, clip, arguments.out or Path(f'{arguments.operator_id}.visa'))
+
+
+def _enroll_clip(arguments: argparse.Namespace, video: Path, out: Path) -> None:
     import time
 
     from rich.progress import Progress
@@ -107,8 +136,7 @@ def _enroll(arguments: argparse.Namespace) -> None:
                 tasks[step] = bars.add_task(step, total=1.0)
             bars.update(tasks[step], completed=share)
 
-        enrolled = enrol(arguments.video, consent, portrait, config, progress=show)
-    out = arguments.out or arguments.video.with_suffix('.visa')
+        enrolled = enrol(video, consent, portrait, config, progress=show)
     avatar = signed(enrolled.avatar, key)
     avatar_file.save(avatar, out)
     write_preview(enrolled, out.with_suffix('.png'))
