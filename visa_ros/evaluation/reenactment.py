@@ -35,6 +35,7 @@ _CONSENT = Consent('evaluation', 'evaluation', 0, 'for measuring')
 _SIZE_PX = 512
 _EVERY = 4           # of the pictures is compared
 _MOMENTS = 4         # of each portrait in the sheet
+_FILM_MS = 80
 _METHODS = ('avatar', 'shaded')
 
 
@@ -45,7 +46,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--clip', choices=CLIPS, default='cap12',
                         help='who moves them (default: %(default)s)')
     parser.add_argument('--frames', type=int, default=100,
-                        help='of the clip (default: %(default)s)')
+                        help='that are shown (default: %(default)s)')
+    parser.add_argument('--every', type=int, default=3,
+                        help='of so many frames of the clip, all of which are followed, one is '
+                        'shown (default: %(default)s)')
     parser.add_argument('--weights', default=ShadingConfig.weights,
                         help='of the shader, as shading.weights (default: %(default)s)')
 
@@ -53,11 +57,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> Report:
     """Move each portrait's avatar as the clip's person moves, and compare faces."""
     report = Report(f'Avatars moved by the person of {arguments.clip}')
-    poses, driver = _captured(arguments.clip, arguments.frames)
+    poses, driver = _captured(arguments.clip, arguments.every * arguments.frames)
     portraits = {path.stem: read_portrait(path) for path in arguments.portraits} or {
         'astronaut': samples.portrait()}
     model = load_body_model()
-    shading = ShadingConfig(weights=arguments.weights, deadline_ms=0)
+    shading = ShadingConfig(weights=arguments.weights, deadline_ms=0, window_px=0)
     sheet, film = [], []
     for name, rgb in track(portraits.items(), 'portraits', console=Console(stderr=True)):
         face = find_person(rgb).face
@@ -65,7 +69,8 @@ def run(arguments: argparse.Namespace) -> Report:
         own = descriptor(rgb, face[list(FACE_CORNERS), :2])
         distances: dict[str, list[float]] = {method: [] for method in _METHODS}
         changes, shown = [], []
-        for moment, (pictures, corners) in enumerate(_moved(rgb, poses, model, shading)):
+        for moment, (pictures, corners) in enumerate(
+                _moved(rgb, poses, arguments.every, model, shading)):
             shown.append(np.concatenate(list(pictures.values()), 1))
             changes.append(float(np.abs(np.subtract(*pictures.values(), dtype=np.float32)).mean()))
             if moment % _EVERY == 0:
@@ -103,16 +108,19 @@ def _captured(clip: str, frames: int) -> tuple[list[tuple[float, OperatorPose]],
     return poses, descriptor(video[0][0], face[list(FACE_CORNERS), :2])
 
 
-def _moved(portrait: UInt8, poses: list[tuple[float, OperatorPose]], model: BodyModel,
-           shading: ShadingConfig) -> Iterator[tuple[dict[str, UInt8], Float32]]:
+def _moved(portrait: UInt8, poses: list[tuple[float, OperatorPose]], every: int,
+           model: BodyModel, shading: ShadingConfig) -> Iterator[tuple[dict[str, UInt8], Float32]]:
     """Yield an avatar's picture as it is drawn and as it is shaded, and its face's corners."""
     avatar, _ = cached_avatar(portrait, _CONSENT)
     playback = PosePlayback(avatar, model)
-    renderer = AvatarRenderer(avatar, RenderingConfig(_SIZE_PX, _SIZE_PX), shading.window_px)
+    renderer = AvatarRenderer(avatar, RenderingConfig(_SIZE_PX, _SIZE_PX, framing='head'),
+                              shading.window_px)
     stream = ShaderStream(_SIZE_PX, _SIZE_PX, shading, avatar.shader)
-    for time_s, pose in poses:
+    for number, (time_s, pose) in enumerate(poses):
         playback.put(replace(pose, operator_id=avatar.consent.operator_id), time_s)
         shown, _ = playback.at(time_s)
+        if number % every:
+            continue
         frame = renderer.render(shown)
         pictures = {'avatar': frame.rgb.copy(), 'shaded': stream.shade(frame).rgb.copy()}
         yield pictures, _corners(model, avatar.betas, shown, renderer.camera)
@@ -130,5 +138,5 @@ def _write(sheet: list[UInt8], film: list[UInt8]) -> None:
     cv2, image = require('cv2'), require('PIL.Image')
     cv2.imwrite(str(_OUT / 'reenactment.png'), np.concatenate(sheet)[..., ::-1])
     first, *rest = (image.fromarray(picture) for picture in film)
-    first.save(_OUT / 'reenactment.webp', save_all=True, append_images=rest, duration=40, loop=0,
-               quality=75)
+    first.save(_OUT / 'reenactment.webp', save_all=True, append_images=rest, duration=_FILM_MS,
+               loop=0, quality=75)
