@@ -18,7 +18,14 @@ from visa_ros.enrolment.enrol import Enrolled, EnrolmentConfig, enrol
 from visa_ros.enrolment.preview import write_preview
 from visa_ros.evaluation.avatars_subjects import CLIPS, before_background
 from visa_ros.evaluation.report import Report
-from visa_ros.evaluation.shader import FADE_IN, figures, shaded, tabulate, write_sheet
+from visa_ros.evaluation.shader import (
+    add_rollout,
+    figures,
+    rollout,
+    shaded,
+    tabulate,
+    write_sheet,
+)
 from visa_ros.evaluation.shader_sequences import Sequence, drawn
 from visa_ros.reconstruction.matte import matte
 from visa_ros.reconstruction.portrait import to_working_size
@@ -27,14 +34,12 @@ from visa_ros.reconstruction.reconstruct import ReconstructionConfig
 from visa_ros.rendering.driving import driven
 from visa_ros.shading.config import GENERIC, ShadingConfig
 from visa_ros.shading.network import save_network
-from visa_ros.shading.stream import ShaderStream
 from visa_ros.types import CameraImage, Consent, Float32, OperatorPose, UInt8
 
 _OUT = Path('out')
 _CONSENT = Consent('evaluation', 'evaluation', 0, 'for measuring')
 _LEARNT = 0.6        # share of a clip that is enrolled from
 _BETWEEN_S = 1.0     # what is learnt and what is measured
-_FRAMES_PER_S = 25   # of a roll-out
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,9 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help=f'some of: {", ".join(CLIPS)}')
     parser.add_argument('--minutes', type=float, default=EnrolmentConfig.tune_s / 60,
                         help='how long each shader is tuned (default: %(default)g)')
-    parser.add_argument('--rollout-minutes', type=float, default=0.0,
-                        help='how long the part is played to and fro at 25 pictures a second, to '
-                        'see whether the personal shader drifts (default: not at all)')
+    add_rollout(parser)
     parser.add_argument('--frames', type=int, default=100,
                         help='that are measured of each (default: %(default)s)')
 
@@ -89,37 +92,13 @@ def _measure(report: Report, name: str, arguments: argparse.Namespace, show: Ste
                              | figures(sequence, pictures))
     write_sheet(sequence, shown, _OUT / f'enrolment_{name}.png')
     if arguments.rollout_minutes:
-        count = round(60 * _FRAMES_PER_S * arguments.rollout_minutes)
-        first_db, last_db = _rollout(sequence, weights['personal'], count)
-        report.notes.append(
-            f'{name}: {count} pictures to and fro with the personal shader: PSNR {first_db:.2f} '
-            f'dB in the first pass, {last_db:.2f} dB in the last')
+        report.notes.append(rollout(sequence, ShadingConfig(
+            weights=str(weights['personal']), deadline_ms=0), arguments.rollout_minutes))
     seconds = ', '.join(f'{step} {value:.0f}' for step, value in enrolled.seconds.items())
     held_out = ', '.join(f"{kind} {values['PSNR']:.2f} dB"
                          for kind, values in enrolled.held_out.items())
     report.notes.append(f'{name}: {seconds} s; held out while enrolling: {held_out}; the personal '
                         f'shader is {"kept" if enrolled.avatar.shader else "not kept"}')
-
-
-def _rollout(sequence: Sequence, weights: Path, count: int) -> tuple[float, float]:
-    """Return the PSNR of the first and of the last pass through a sequence played to and fro."""
-    height, width = sequence.rgb.shape[1:3]
-    stream = ShaderStream(width, height, ShadingConfig(weights=str(weights), deadline_ms=0))
-    for _ in range(FADE_IN):
-        stream.shade(sequence.frame(0))
-    last = len(sequence) - 1
-    passes: list[list[float]] = []
-    for number in range(count):
-        turn, place = divmod(number, last)
-        moment = place if turn % 2 == 0 else last - place
-        if place == 0:
-            passes.append([])
-        rgb = stream.shade(sequence.frame(moment)).rgb
-        error = (rgb.astype(np.float32) - sequence.truth[moment])[
-            sequence.truth_alpha[moment] > 0.5]
-        passes[-1].append(float(-10 * np.log10(np.square(error / 255).mean())))
-    *complete, _ = passes if len(passes) > 2 else [*passes, []]
-    return float(np.mean(complete[0])), float(np.mean(complete[-1]))
 
 
 def _later(name: str, video: Path, enrolled: Enrolled, first: int, frames: int) -> Sequence:

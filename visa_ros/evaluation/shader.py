@@ -22,11 +22,12 @@ from visa_ros.shading.stream import ShaderStream
 from visa_ros.types import Float32, UInt8
 
 _OUT = Path('out')
-FADE_IN = 10        # pictures until what is shaded is shown wholly
+_FADE_IN = 10       # pictures until what is shaded is shown wholly
 _EVERY = 4           # of the pictures is compared; warping looks at all
 _SAME = 12.0         # difference of true pictures, warped, that show the same surface, of 255
 _BLUR_PX = 1.5
 _SHEET_PX = 384
+_FRAMES_PER_S = 25   # of a roll-out
 _RENDER = 'render'
 # Steps of the flow, and whether past pictures are seen.
 _METHODS = {'shaded, 1 step': (1, True), 'shaded, 2 steps': (2, True),
@@ -48,6 +49,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--weights', type=Path, required=True, help='of the shader')
     parser.add_argument('--keep', type=Path, metavar='FOLDER',
                         help='where drawn sequences are kept for the next time')
+    add_rollout(parser)
+
+
+def add_rollout(parser: argparse.ArgumentParser) -> None:
+    """Declare how long sequences are played to see drift."""
+    parser.add_argument('--rollout-minutes', type=float, default=0.0,
+                        help='how long a sequence is played to and fro at 25 pictures a second, '
+                        'to see whether the shader drifts (default: not at all)')
 
 
 def run(arguments: argparse.Namespace) -> Report:
@@ -66,6 +75,8 @@ def run(arguments: argparse.Namespace) -> Report:
                 report.values.append({'subject': sequence.name, 'kind': kind, 'method': name}
                                      | figures(sequence, pictures))
             write_sheet(sequence, shown, _OUT / f'shader_{sequence.name}.png')
+            if arguments.rollout_minutes:
+                report.notes.append(rollout(sequence, config, arguments.rollout_minutes))
     except KeyboardInterrupt:
         report.notes.append('interrupted: these are the sequences so far')
     tabulate(report)
@@ -76,7 +87,7 @@ def shaded(sequence: Sequence, config: ShadingConfig, history: bool = True) -> U
     """Return the pictures that the shader's stream makes of a sequence."""
     height, width = sequence.rgb.shape[1:3]
     stream = ShaderStream(width, height, config)
-    for _ in range(FADE_IN):
+    for _ in range(_FADE_IN):
         stream.shade(sequence.frame(0))
     out = []
     for moment in range(len(sequence)):
@@ -84,6 +95,29 @@ def shaded(sequence: Sequence, config: ShadingConfig, history: bool = True) -> U
             stream.reset()
         out.append(stream.shade(sequence.frame(moment)).rgb.copy())
     return np.stack(out)
+
+
+def rollout(sequence: Sequence, config: ShadingConfig, minutes: float) -> str:
+    """Play a sequence to and fro, and say its PSNR in the first and in the last pass."""
+    height, width = sequence.rgb.shape[1:3]
+    stream = ShaderStream(width, height, config)
+    for _ in range(_FADE_IN):
+        stream.shade(sequence.frame(0))
+    last = len(sequence) - 1
+    count = round(60 * _FRAMES_PER_S * minutes)
+    passes: list[list[float]] = []
+    for number in range(count):
+        turn, place = divmod(number, last)
+        moment = place if turn % 2 == 0 else last - place
+        if place == 0:
+            passes.append([])
+        rgb = stream.shade(sequence.frame(moment)).rgb
+        error = (rgb.astype(np.float32) - sequence.truth[moment])[
+            sequence.truth_alpha[moment] > 0.5]
+        passes[-1].append(float(-10 * np.log10(np.square(error / 255).mean())))
+    *complete, _ = passes if len(passes) > 2 else [*passes, []]
+    return (f'{sequence.name}: {count} pictures to and fro: PSNR {np.mean(complete[0]):.2f} dB in '
+            f'the first pass, {np.mean(complete[-1]):.2f} dB in the last')
 
 
 # --- figures
