@@ -139,6 +139,46 @@ void skin(const Array<float>& means, const Array<float>& quats, const Array<int3
   }
 }
 
+// What has become of surfaces since a portrait; see visa_ros/rendering/turning.py.  Writes the last
+// kTurning of each Gaussian's channels.
+constexpr int kTurning = 7;
+
+void turn(const Array<float>& quats, const Array<uint8_t>& axes, const Array<float>& signs,
+          const Array<float>& portrait, const Array<float>& light, const Array<float>& hidden,
+          float whole_change, Array<float>& out) {
+  const int64_t n = quats.size() / 4;
+  const float* quat = data_of(quats, "quats", 4 * n);
+  const uint8_t* axis = data_of(axes, "axes", n);
+  const float* sign = data_of(signs, "signs", n);
+  const float* seen = data_of(portrait, "portrait", 3 * n);
+  const float* lit = data_of(light, "light", 3 * n);
+  const float* is_hidden = data_of(hidden, "hidden", n);
+  const int64_t channels = n ? out.size() / n : kTurning;
+  if (out.size() != n * channels || channels < kTurning) {
+    throw std::invalid_argument("out must hold at least 7 values for each Gaussian");
+  }
+  float* row = out.mutable_data() + channels - kTurning;
+  py::gil_scoped_release release;
+  for (int64_t i = 0; i < n; ++i, row += channels) {
+    const float* q = quat + 4 * i;
+    // The column of the rotation matrix that belongs to the axis: others follow cyclically.
+    const int a = axis[i], b = (a + 1) % 3, c = (a + 2) % 3;
+    const float w = q[0], x = q[1 + a], y = q[1 + b], z = q[1 + c];
+    float normal[3];
+    normal[a] = sign[i] * (1.f - 2.f * (y * y + z * z));
+    normal[b] = sign[i] * 2.f * (x * y + w * z);
+    normal[c] = sign[i] * 2.f * (x * z - w * y);
+    float squared = 0.f;
+    for (int k = 0; k < 3; ++k) {
+      const float change = normal[k] - seen[3 * i + k];
+      squared += change * change;
+      row[1 + k] = lit[3 * i + k];
+      row[4 + k] = normal[k] - lit[3 * i + k];
+    }
+    row[0] = std::min(1.f, std::sqrt(squared) / whole_change + is_hidden[i]);
+  }
+}
+
 }  // namespace
 
 PYBIND11_MODULE(VISA_MODULE, m) {
@@ -148,4 +188,7 @@ PYBIND11_MODULE(VISA_MODULE, m) {
   m.def("skin", &skin, py::arg("means"), py::arg("quats"), py::arg("corners"),
         py::arg("barycentrics"), py::arg("joints"), py::arg("weights"), py::arg("offsets"),
         py::arg("transforms"), py::arg("out_means").noconvert(), py::arg("out_quats").noconvert());
+  m.def("turn", &turn, py::arg("quats"), py::arg("axes"), py::arg("signs"), py::arg("portrait"),
+        py::arg("light"), py::arg("hidden"), py::arg("whole_change"),
+        py::arg("out").noconvert());
 }

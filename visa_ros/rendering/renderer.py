@@ -184,7 +184,7 @@ class AvatarRenderer:
         if not self._window:
             return frame
         window = self._window.follow(frame.head_px)
-        self._told[:, self._since] = self._turning.at(quats)
+        self._turning.into(self._told, quats)
         self._splatter.draw_features(self.means, quats, self._told, window, told)
         return replace(frame, window=window, features=told[..., self._own],
                        turning=told[..., self._since])

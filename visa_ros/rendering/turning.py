@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from visa_ros._native import load
 from visa_ros.body.model import BodyModel
 from visa_ros.body.skinning import AvatarSkinning
 from visa_ros.conventions import TURNING_CHANNELS
@@ -33,62 +34,45 @@ class Turning:
     def __init__(self, avatar: GaussianAvatar, model: BodyModel,
                  skinning: AvatarSkinning) -> None:
         count = len(avatar)
-        # The shortest axis and those that follow it, cyclically.
-        axes = (avatar.scales.argmin(1)[:, None] + np.arange(3)) % 3
-        self._places = (3 * np.arange(count)[:, None] + axes).T
-        self._out = np.zeros((count, TURNING_CHANNELS), np.float32)
-        self._now = np.zeros((count, 3), np.float32)
-        means, quats = skinning.pose(avatar.portrait_pose)
-        self._signs = np.ones((count, 1), np.float32)
+        self._kernel = load('skinning')
+        self._axes = avatar.scales.argmin(1).astype(np.uint8)
+        self._signs = np.ones(count, np.float32)
+        self._portrait = self._light = np.zeros((count, 3), np.float32)
+        self._hidden = np.zeros(count, np.float32)
         corners = model.shaped(avatar.betas)[0][model.faces[avatar.triangles]]
         outwards = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-        rest = self._normals(avatar.quats).copy()
-        self._signs[(rest * outwards).sum(1) < 0] = -1
-        self._portrait = self._normals(quats).copy()
+        inwards = (self._normals(avatar.quats) * outwards).sum(1) < 0
+        self._signs[inwards] = -1
+        means, quats = skinning.pose(avatar.portrait_pose)
+        self._portrait = self._light = self._normals(quats)
         self._hidden = _hidden(avatar, means, quats, self._portrait)
-        self._out[:, 1:4] = self._portrait
 
     def light_turns_too(self, quats: Float32) -> None:
         """Let light have turned with the avatar up to this pose: its normals count from there."""
-        self._out[:, 1:4] = self._normals(quats)
+        self._light = self._normals(quats)
 
-    def at(self, quats: Float32) -> Float32:
+    def into(self, out: Float32, quats: Float32) -> None:
         """
-        Return what is told of the Gaussians in a pose.
+        Write what is told of the Gaussians in a pose.
 
         Parameters
         ----------
+        out : (N, 7 or more) float32
+            Out, in the last seven columns: how much of the surface's look the portrait does not
+            tell, in [0, 1], 0 where it faces the camera as it did; its normal in the portrait's
+            light; how the normal has changed.
         quats : (N, 4) float32
             wxyz, of unit length, in the camera's frame.
 
-        Returns
-        -------
-        (N, 7) float32
-            How much of the surface's look the portrait does not tell, in [0, 1]: 0 where it faces
-            the camera as it did; its normal in the portrait's light; how the normal has changed.
-            The next call overwrites it.
-
         """
-        changed, then, change = self._out[:, 0], self._out[:, 1:4], self._out[:, 4:]
-        now = self._normals(quats)
-        np.subtract(now, self._portrait, out=change)
-        np.sqrt(np.einsum('nc,nc->n', change, change), out=changed)
-        np.subtract(now, then, out=change)
-        changed /= _TURNED
-        changed += self._hidden
-        np.minimum(changed, 1, out=changed)
-        return self._out
+        self._kernel.turn(quats, self._axes, self._signs, self._portrait, self._light,
+                          self._hidden, _TURNED, out)
 
     def _normals(self, quats: Float32) -> Float32:
-        """Return (N, 3): a column of the rotation matrix."""
-        w = quats[:, 0]
-        a, b, c = np.ascontiguousarray(quats[:, 1:]).ravel()[self._places]
-        flat = self._now.ravel()
-        for place, value in zip(self._places, (
-                1 - 2 * (b * b + c * c), 2 * (a * b + w * c), 2 * (a * c - w * b)), strict=True):
-            flat[place] = value
-        self._now *= self._signs
-        return self._now
+        """Return (N, 3), in the quaternions' frame."""
+        out = np.zeros((len(quats), TURNING_CHANNELS), np.float32)
+        self.into(out, quats)
+        return out[:, 1:4] + out[:, 4:]
 
 
 def _hidden(avatar: GaussianAvatar, means: Float32, quats: Float32, normals: Float32) -> Float32:
