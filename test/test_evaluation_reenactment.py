@@ -9,7 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from visa_ros.shading.network import ShaderNetwork, ShaderNetworkConfig, save_network
+from visa_ros.shading.network import ShaderNetwork, save_network
+from visa_ros.shading.network_config import ShaderNetworkConfig
 
 pytest.importorskip('dlib', reason='dlib compares faces (requirements-faces.txt)')
 

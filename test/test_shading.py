@@ -14,12 +14,12 @@ from visa_ros.shading.config import ShadingConfig
 from visa_ros.shading.guidance import guide, to_bytes, to_network
 from visa_ros.shading.network import (
     ShaderNetwork,
-    ShaderNetworkConfig,
     between,
     load_network,
     save_network,
     start,
 )
+from visa_ros.shading.network_config import ShaderNetworkConfig
 from visa_ros.shading.stream import ShaderStream
 from visa_ros.stage import AvatarStage
 

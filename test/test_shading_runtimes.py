@@ -15,10 +15,10 @@ from visa_ros.shading.folded import FoldedNetwork
 from visa_ros.shading.guidance import SHAPE_CHANNELS
 from visa_ros.shading.network import (
     ShaderNetwork,
-    ShaderNetworkConfig,
     load_network,
     save_network,
 )
+from visa_ros.shading.network_config import ShaderNetworkConfig
 from visa_ros.shading.runtime import open_runtime, read_job
 
 CHANNELS = (16, 24, 32)
@@ -201,3 +201,17 @@ def test_openvino_reports_nothing_to_its_makers(weights):
     out = subprocess.run([sys.executable, '-c', '\n'.join(lines)], check=True,
                          capture_output=True, text=True).stdout.split()
     assert out == ['None', 'openvino.tools.ovc.telemetry_stub']
+
+
+def test_an_exported_graph_needs_no_torch(exported):
+    pytest.importorskip('openvino', reason='openvino is not installed')
+    lines = ['import sys; from pathlib import Path',
+             'from visa_ros.shading.config import ShadingConfig',
+             'from visa_ros.shading.stream import ShaderStream',
+             f'stream = ShaderStream(64, 64, ShadingConfig(weights={str(exported)!r}))',
+             'print(stream.runtime.name); print("torch" in sys.modules)']
+    name, torch_is_loaded = subprocess.run(
+        [sys.executable, '-c', '\n'.join(lines)], check=True, capture_output=True,
+        text=True).stdout.splitlines()
+    assert 'int8' in name
+    assert torch_is_loaded == 'False'

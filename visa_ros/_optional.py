@@ -1,8 +1,13 @@
 """The one place where optional and heavy packages are imported, with errors that help."""
 from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
 from types import ModuleType
 
 from visa_ros.errors import MissingDependencyError
+
+# What a machine with an NVIDIA driver has, on Linux and under WSL.
+_NVIDIA_DEVICES = (Path('/dev/nvidiactl'), Path('/dev/dxg'))
 
 # module -> (what it is for, what to install)
 _INSTALL = {
@@ -59,3 +64,13 @@ def available(module: str) -> bool:
     except MissingDependencyError:
         return False
     return True
+
+
+def has_cuda() -> bool:
+    """Tell whether torch can use a GPU."""
+    # torch takes seconds to import: only where a GPU is likely.
+    if not (any(device.exists() for device in _NVIDIA_DEVICES) and find_spec('torch')):
+        return False
+    import torch
+
+    return torch.cuda.is_available()

@@ -9,6 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
+from visa_ros._optional import has_cuda
 from visa_ros.body.model import VERTEX_PARTS, load_body_model
 from visa_ros.body.skinning import AvatarSkinning
 from visa_ros.config import Config, param
@@ -29,9 +30,7 @@ from visa_ros.types import (
     UInt8,
 )
 
-# What a machine with an NVIDIA driver has, on Linux and under WSL.
 _HEAD_EVERY = 16  # of the head's Gaussians: enough to say where it is
-_NVIDIA_DEVICES = (Path('/dev/nvidiactl'), Path('/dev/dxg'))
 
 
 @dataclass(frozen=True)
@@ -204,13 +203,7 @@ class AvatarRenderer:
 def _chosen_backend(wanted: str) -> str:
     if wanted != 'auto':
         return wanted
-    # torch takes seconds to import: only where a GPU is likely.
-    if find_spec('gsplat') and any(device.exists() for device in _NVIDIA_DEVICES):
-        import torch
-
-        if torch.cuda.is_available():
-            return 'gsplat'
-    return 'cpu'
+    return 'gsplat' if find_spec('gsplat') and has_cuda() else 'cpu'
 
 
 def _buffers(camera: Camera, told: tuple[int, int, int]

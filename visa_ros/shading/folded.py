@@ -6,14 +6,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from visa_ros.conventions import FEATURE_STRIDE
-from visa_ros.shading.network import (
-    HISTORY,
-    PIXEL_CHANNELS,
-    Residual,
-    ShaderNetwork,
-    corrected,
-    sinusoids,
-)
+from visa_ros.shading.guidance import HISTORY, PIXEL_CHANNELS
+from visa_ros.shading.network import Residual, ShaderNetwork, corrected, sinusoids
 
 _UNSHUFFLED = FEATURE_STRIDE**2  # channels of one of the picture's where the network works
 

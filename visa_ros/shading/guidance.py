@@ -7,6 +7,9 @@ import numpy as np
 from visa_ros.conventions import FEATURE_STRIDE, TURNING_CHANNELS
 from visa_ros.types import CoarseFrame, Float32, UInt8
 
+HISTORY = 2          # own pictures that the network is shown
+PIXEL_CHANNELS = 3 * (2 + HISTORY)  # x_t, render, history
+SIGMA = 0.3          # of the noise on the render, whose colours are in [-1, 1]
 # Of the guide, beside the features: alpha, depth, and how surfaces have turned.
 SHAPE_CHANNELS = 2 + TURNING_CHANNELS
 CHANGED = 2             # of them, how much of a surface the portrait does not tell

@@ -13,61 +13,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from visa_ros.conventions import FEATURE_STRIDE
-from visa_ros.shading.guidance import CHANGED, SHAPE_CHANNELS
+from visa_ros.shading.guidance import (
+    CHANGED,
+    HISTORY,
+    PIXEL_CHANNELS,
+    SHAPE_CHANNELS,
+    SIGMA,
+)
+from visa_ros.shading.network_config import REMEDY, WHAT, ShaderNetworkConfig, from_header
 from visa_ros.weight_file import encode_weights, load_weights, save_weights
 
-SIGMA = 0.3          # of the noise on the render, whose colours are in [-1, 1]
-HISTORY = 2          # own pictures that the network is shown
-PIXEL_CHANNELS = 3 * (2 + HISTORY)  # x_t, render, history
-
 _TIME_CHANNELS = 64
-_MOST_LEVELS, _MOST_CHANNELS, _MOST_BLOCKS = 4, 512, 4
-
-
-@dataclass(frozen=True)
-class ShaderNetworkConfig:
-    """
-    Size of the network; stored with its weights.
-
-    Attributes
-    ----------
-    channels : tuple of int
-        At 1/4, 1/8 and 1/16 of the picture's size.
-    blocks : int
-        Residual blocks on each level and way.
-    features : int
-        Channels of the avatar's features.
-
-    """
-
-    channels: tuple[int, ...] = (48, 96, 160)
-    blocks: int = 1
-    features: int = 16
-
-    def __post_init__(self) -> None:
-        # Avatars bring networks from elsewhere: nothing is allocated for an absurd one.
-        sizes = (*self.channels, self.blocks, self.features)
-        if not (2 <= len(self.channels) <= _MOST_LEVELS and all(
-                isinstance(size, int) and 0 < size <= _MOST_CHANNELS for size in sizes)
-                and self.blocks <= _MOST_BLOCKS):
-            raise ValueError(f'a network of channels {self.channels!r:.80}, blocks '
-                             f'{self.blocks!r:.20} and features {self.features!r:.20}')
-
-
-# By millions of parameters.
-SIZES = {'1m': ShaderNetworkConfig(channels=(32, 64, 128)),
-         '2m': ShaderNetworkConfig(),
-         '6m': ShaderNetworkConfig(channels=(64, 128, 256), blocks=2)}
 
 
 class Residual(nn.Module):
@@ -217,10 +181,4 @@ def load_network(source: Path | bytes) -> ShaderNetwork:
         There is no such file, it is cut short, or it is not the shader's weights.
 
     """
-    def build(config: dict[str, Any]) -> ShaderNetwork:
-        return ShaderNetwork(ShaderNetworkConfig(**config | {
-            'channels': tuple(config['channels'])}))
-
-    return load_weights(source, build, 'the shader',
-                        'train it: python -m visa_ros.training.shader, or set shading.weights '
-                        'to none')
+    return load_weights(source, lambda config: ShaderNetwork(from_header(config)), WHAT, REMEDY)

@@ -1,20 +1,22 @@
-"""What computes the shader: torch anywhere, OpenVINO on CPUs, ONNX Runtime on both."""
+"""
+What computes the shader: torch anywhere, OpenVINO on CPUs, ONNX Runtime on both.
+
+torch takes seconds to import and is not needed where an exported graph is computed.
+"""
 from __future__ import annotations
 
-import copy
 import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from visa_ros._optional import require
+from visa_ros._optional import has_cuda, require
 from visa_ros.cache import cache_folder
 from visa_ros.conventions import FEATURE_STRIDE
 from visa_ros.errors import InputError, ResourceError, VisaError
@@ -28,10 +30,12 @@ from visa_ros.shading.exported import (
     WIDTH,
     find_exported,
 )
-from visa_ros.shading.folded import FoldedNetwork
-from visa_ros.shading.guidance import SHAPE_CHANNELS
-from visa_ros.shading.network import PIXEL_CHANNELS, ShaderNetwork, load_network
+from visa_ros.shading.guidance import PIXEL_CHANNELS, SHAPE_CHANNELS
+from visa_ros.shading.network_config import read_network_config
 from visa_ros.types import Float32
+
+if TYPE_CHECKING:
+    from visa_ros.shading.network import ShaderNetwork
 
 log = logging.getLogger(__name__)
 
@@ -67,94 +71,39 @@ class Job:
     ----------
     weights : Path or bytes
         The file, beside which exported graphs may lie, or what one holds.
-    network : ShaderNetwork
-        Of the weights, in float32 on the CPU; runtimes leave it as it is.
+    features : int
+        Channels of the avatar's features that the network is shown.
     height, width : int
         Of the pictures, multiples of ``GRID``.
     precision : str
         Of ``config.PRECISIONS``.
     times : tuple of float
         All t that will be asked for.
+    network : ShaderNetwork
+        Of the weights, in float32 on the CPU, read when first asked for; runtimes leave it as it
+        is.
 
     """
 
     weights: Path | bytes
-    network: ShaderNetwork
+    features: int
     height: int
     width: int
     precision: str = 'auto'
     times: tuple[float, ...] = (1.0,)
 
+    @cached_property
+    def network(self) -> ShaderNetwork:  # noqa: D102
+        from visa_ros.shading.network import load_network
+
+        return load_network(self.weights)
+
     def zeros(self) -> tuple[Float32, Float32]:
         """Return pixels and a guide of the right shapes."""
         return (np.zeros((PIXEL_CHANNELS, self.height, self.width), np.float32),
-                np.zeros((SHAPE_CHANNELS + self.network.config.features,
+                np.zeros((SHAPE_CHANNELS + self.features,
                           self.height // FEATURE_STRIDE, self.width // FEATURE_STRIDE),
                          np.float32))
-
-
-class TorchRuntime:
-    """
-    The reference; bfloat16 and a CUDA graph on a GPU unless float32 is asked for.
-
-    Parameters
-    ----------
-    job : Job
-    device : {'cuda', 'cpu'}, optional
-        The GPU where torch has one.
-
-    Raises
-    ------
-    InputError
-        int8 is asked for.
-
-    """
-
-    def __init__(self, job: Job, device: str | None = None) -> None:
-        if job.precision == INT8:
-            raise InputError('torch does not compute the shader in int8; set shading.runtime to '
-                             'openvino or onnxruntime, or shading.precision to auto')
-        self._device = device or ('cuda' if torch.cuda.is_available() else 'cpu')
-        self._half = self._device == 'cuda' and job.precision == 'auto'
-        self._network = copy.deepcopy(job.network).to(self._device)
-        self._inputs = [torch.from_numpy(value)[None].to(self._device) for value in job.zeros()]
-        self._inputs.append(torch.ones(1, device=self._device))
-        self._replay: Callable[[], None] | None = None
-        if self._device == 'cuda':
-            self._capture()
-        self.name = (f'torch {torch.__version__} ({self._device}'
-                     f'{", bfloat16" if self._half else ""})')
-
-    @torch.inference_mode()
-    def __call__(self, pixels: Float32, guide: Float32, t: float) -> Float32:
-        """Return the photograph as the network says it."""
-        for tensor, value in zip(self._inputs, (pixels, guide, t), strict=True):
-            tensor.copy_(torch.as_tensor(value))
-        if self._replay:
-            self._replay()
-        else:
-            self._out = self._ask()
-        return self._out[0].cpu().numpy()
-
-    def _ask(self) -> Tensor:
-        # Convolutions alone are in half precision; a picture of it would lose its last bit.
-        with torch.autocast(self._device, torch.bfloat16, enabled=self._half,
-                            cache_enabled=False):
-            return self._network(*self._inputs)
-
-    @torch.inference_mode()
-    def _capture(self) -> None:
-        """Record one pass: memory and kernels are settled before the first picture."""
-        aside = torch.cuda.Stream()
-        aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(aside):
-            for _ in range(3):
-                self._ask()
-        torch.cuda.current_stream().wait_stream(aside)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            self._out = self._ask()
-        self._replay = graph.replay
 
 
 class OpenVinoRuntime:
@@ -187,10 +136,11 @@ class OpenVinoRuntime:
                 model.reshape({name: list(value.shape) for name, value in
                                zip((PIXELS, GUIDE), zeros, strict=True)})
             else:
+                from visa_ros.shading.torch_runtime import traceable
+
+                module, example = traceable(job.network, t, zeros)
                 model = openvino.convert_model(
-                    FoldedNetwork(job.network, t),
-                    example_input=tuple(torch.from_numpy(value) for value in zeros),
-                    input=[tuple(value.shape) for value in zeros])
+                    module, example_input=example, input=[tuple(value.shape) for value in zeros])
             compiled = core.compile_model(model, 'CPU', {
                 'INFERENCE_PRECISION_HINT': 'bf16' if half else 'f32',
                 'PERFORMANCE_HINT': 'LATENCY'})
@@ -288,9 +238,15 @@ def _int8_path(job: Job) -> Path | None:
         return None
 
 
+def _torch(job: Job, device: str | None = None) -> ShaderRuntime:
+    from visa_ros.shading.torch_runtime import TorchRuntime
+
+    return TorchRuntime(job, device)
+
+
 _KINDS: dict[str, Callable[[Job], ShaderRuntime]] = {
-    'torch': TorchRuntime, 'openvino': OpenVinoRuntime, 'onnxruntime': OnnxRuntime,
-    'torch on the CPU': lambda job: TorchRuntime(job, 'cpu')}
+    'torch': _torch, 'openvino': OpenVinoRuntime, 'onnxruntime': OnnxRuntime,
+    'torch on the CPU': lambda job: _torch(job, 'cpu')}
 
 
 def open_runtime(wanted: str, job: Job) -> ShaderRuntime:
@@ -338,11 +294,11 @@ def read_job(weights: Path | bytes, height: int, width: int, precision: str = 'a
         The weights cannot be read.
 
     """
-    return Job(weights, load_network(weights), height, width, precision, times)
+    return Job(weights, read_network_config(weights).features, height, width, precision, times)
 
 
 def _installed() -> Iterator[str]:
-    if torch.cuda.is_available():
+    if has_cuda():
         yield 'torch'
     yield from (name for name in ('openvino', 'onnxruntime') if find_spec(name))
     yield 'torch on the CPU'

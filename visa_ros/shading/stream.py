@@ -12,8 +12,14 @@ import numpy as np
 from visa_ros.errors import InputError
 from visa_ros.rendering.window import GRID, HeadWindow
 from visa_ros.shading.config import ShadingConfig
-from visa_ros.shading.guidance import guide, to_bytes, to_network
-from visa_ros.shading.network import HISTORY, PIXEL_CHANNELS, SIGMA
+from visa_ros.shading.guidance import (
+    HISTORY,
+    PIXEL_CHANNELS,
+    SIGMA,
+    guide,
+    to_bytes,
+    to_network,
+)
 from visa_ros.shading.runtime import ShaderRuntime, open_instead, open_runtime, read_job
 from visa_ros.types import CoarseFrame, Float32, ShadedFrame, UInt8
 
@@ -73,7 +79,7 @@ class ShaderStream:
         self._times = [step / config.steps for step in range(config.steps, -1, -1)]
         self._job = read_job(source, *self._shape, config.precision,
                              tuple(self._times[:-1]))
-        self._features = self._job.network.config.features
+        self._features = self._job.features
         self.runtime = open_runtime(config.runtime, self._job)
         rng = np.random.default_rng(config.seed)
         self._noise = SIGMA * rng.standard_normal((3, *self._shape), np.float32)

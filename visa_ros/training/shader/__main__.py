@@ -4,7 +4,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from visa_ros.shading.network import SIZES
+from visa_ros.shading.network_config import SIZES
 from visa_ros.training.people.person import SPLITS
 from visa_ros.training.shader.train import TrainingConfig, train
 

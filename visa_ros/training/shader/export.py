@@ -80,7 +80,7 @@ def export(weights: Path, pairs: Path | None = None, crop_px: int = 256) -> list
 
 def _write_float(network: ShaderNetwork, weights: Path, path: Path) -> None:
     example = tuple(torch.from_numpy(value)[None]
-                    for value in Job(weights, network, 2 * GRID, 3 * GRID).zeros())
+                    for value in Job(weights, network.config.features, 2 * GRID, 3 * GRID).zeros())
     with warnings.catch_warnings():
         # The exporter that succeeds this one takes minutes for sizes that are not fixed.
         warnings.simplefilter('ignore')

@@ -13,8 +13,7 @@ from torch import Tensor
 
 from visa_ros.conventions import FEATURE_STRIDE
 from visa_ros.errors import ResourceError
-from visa_ros.shading.guidance import SIDEWAYS
-from visa_ros.shading.network import HISTORY
+from visa_ros.shading.guidance import HISTORY, SIDEWAYS
 from visa_ros.types import Float32
 
 _RESET = 0.012         # probability that a stream ends, per picture

@@ -19,7 +19,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from visa_ros.shading.network import SIZES, ShaderNetwork, between, save_network, start
+from visa_ros.shading.network import ShaderNetwork, between, save_network, start
+from visa_ros.shading.network_config import SIZES
 from visa_ros.training.shader.streams import (
     STRANGERS,
     Batch,
