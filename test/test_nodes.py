@@ -4,8 +4,10 @@ import os
 import signal
 import socket
 import urllib.request
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
+from itertools import dropwhile
 
+import av
 import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray
@@ -14,6 +16,7 @@ from rclpy.action import ActionClient
 from sensor_msgs.msg import CompressedImage, Image, PointCloud2
 from visualization_msgs.msg import MarkerArray
 
+from visa_ros._optional import available
 from visa_ros.action import Reconstruct
 from visa_ros.msg import FrameTiming, GaussianAvatar, OperatorPose
 from visa_ros.nodes import _policy
@@ -23,7 +26,7 @@ from visa_ros.nodes._conversions import (
     pose_from_msg,
     stamp_from_msg,
 )
-from visa_ros.nodes._qos import LATCHED, STREAM_IN, STREAM_OUT
+from visa_ros.nodes._qos import LATCHED, STREAM_IN, STREAM_OUT, VIDEO_OUT
 from visa_ros.trust.consent import signed
 from visa_ros.trust.keys import load_or_make_key
 from visa_ros.trust.store import TrustConfig, TrustStore
@@ -33,13 +36,16 @@ with socket.create_server(('127.0.0.1', 0)) as _free:
     _WEB_PORT = _free.getsockname()[1]
 
 
+def _reports(watcher, node):
+    """Return a node's diagnostics so far, each as a dictionary."""
+    return [{'message': status.message} | {v.key: v.value for v in status.values}
+            for message in watcher.received['/diagnostics'] for status in message.status
+            if status.name == f'/{node}: status']
+
+
 def _health(watcher, node):
     """Return the values of a node's last diagnostics."""
-    for message in reversed(watcher.received['/diagnostics']):
-        for status in message.status:
-            if status.name == f'/{node}: status':
-                return {'message': status.message} | {v.key: v.value for v in status.values}
-    return {}
+    return (_reports(watcher, node) or [{}])[-1]
 
 
 @pytest.fixture(scope='module')
@@ -54,7 +60,7 @@ def graph(ros_domain, astronaut):
                          'pose_capture': (),
                          'avatar_reconstruction': ('avatar.portrait:=demo',
                                                    'avatar.sign_requests:=true'),
-                         'avatar_renderer': (),
+                         'avatar_renderer': ('video.transport:=h264',),
                          'avatar_display': (f'display.port:={_WEB_PORT}',)}.items()}
         watcher.subscribe(OperatorPose, 'operator_pose', STREAM_IN)
         watcher.subscribe(Image, 'coarse/image', STREAM_IN)
@@ -91,7 +97,8 @@ def test_the_avatar_reaches_a_late_joiner(graph, astronaut):
 
 def test_the_policy_allows_what_the_nodes_open_and_no_more(graph):
     watcher, processes = graph
-    unused = {'/tf', '/clock', '/image_raw/compressed', '/shaded/image/compressed'}
+    unused = {'/tf', '/clock', '/image_raw/compressed', '/shaded/image/compressed',
+              *(f'/shaded/image/{name}' for name in ('h264', 'ffmpeg', 'foxglove'))}
 
     def opened(ask, node):
         return {name for name, _ in ask(node, '/')}
@@ -119,7 +126,7 @@ class TestLive:
 
     def test_stamps_of_the_camera_reach_the_picture(self, live):
         def matched():
-            seen = {stamp_from_msg(m.header.stamp) for m in live.received['image_raw']}
+            seen = _stamps(live.received['image_raw'])
             return [m for m in live.received['coarse/image']
                     if stamp_from_msg(m.header.stamp) in seen]
         live.wait(lambda: len(matched()) > 10, 'pictures with the stamps of camera images')
@@ -129,10 +136,8 @@ class TestLive:
         pictures = live.subscribe(Image, 'shaded/image', STREAM_IN)
 
         def matched():
-            camera, timing, screen = ({stamp_from_msg(m.header.stamp) for m in messages}
-                                      for messages in (live.received['image_raw'],
-                                                       live.received['frame_timing'], pictures))
-            return camera & timing & screen
+            return (_stamps(live.received['image_raw']) & _stamps(live.received['frame_timing'])
+                    & _stamps(pictures))
         live.wait(lambda: len(matched()) > 10, 'pictures and timings with stamps of the camera')
 
     def test_the_picture_shows_somebody_who_moves(self, live):
@@ -158,9 +163,55 @@ class TestLive:
         assert points[-1].width > 10_000
         assert bytes(jpegs[-1].data[:2]) == b'\xff\xd8'
 
+    def test_the_picture_comes_as_h264_to_whoever_joins_when_he_does(self, live):
+        pictures = live.subscribe(Image, 'shaded/image', STREAM_IN)
+        for name in ('viewer', 'late_viewer'):
+            with closing(Watcher(name)) as viewer:
+                stream = viewer.subscribe(CompressedImage, 'shaded/image/h264', VIDEO_OUT)
+                viewer.wait(lambda stream=stream: _alike(_from_keyframe(stream), pictures) > 3,
+                            'a stream that shows what the pictures show')
+            assert len(stream) - len(_from_keyframe(stream)) < 2  # one may have been under way
+            assert {message.format for message in stream} == {'h264'}
+        seen, start = len(pictures), len(_reports(live, 'avatar_renderer'))
+
+        def counts():
+            return [report['video_coded'] for report in _reports(live, 'avatar_renderer')[start:]]
+
+        live.wait(lambda: len(counts()) > 2 and len(set(counts()[-2:])) == 1,
+                  'a second without coding, for nobody looks')
+        assert len(pictures) > seen
+
     def test_the_web_page_is_served(self, live):
         with urllib.request.urlopen(f'http://127.0.0.1:{_WEB_PORT}/healthz', timeout=10) as page:
             assert page.status == 200
+
+
+def _stamps(messages):
+    return {stamp_from_msg(message.header.stamp) for message in messages}
+
+
+def _from_keyframe(stream):
+    """Return H.264 messages from the first that a decoder can begin with."""
+    return list(dropwhile(
+        lambda message: b'\x00\x00\x01\x65' not in bytes(message.data), stream))
+
+
+def _alike(stream, pictures):
+    """
+    Decode H.264 messages; return how many show the picture of their stamp.
+
+    Not all need to: a stamp stands still, unlike the avatar, while no pose comes.
+    """
+    raw = {stamp_from_msg(message.header.stamp): image_from_msg(message).rgb.astype(float)
+           for message in pictures}
+    decoder, count = av.CodecContext.create('h264', 'r'), 0
+    for message in stream:
+        frame, = decoder.decode(av.Packet(bytes(message.data)))
+        picture = raw.get(stamp_from_msg(message.header.stamp))
+        if picture is not None:
+            noise = np.square(frame.to_ndarray(format='rgb24') - picture).mean()
+            count += noise < 255**2 * 10**-3.2  # 32 dB
+    return count
 
 
 class TestBadInput:
@@ -298,11 +349,16 @@ def test_without_a_camera_the_screen_says_so(graph):
                  'a frame that is marked')
 
 
-def test_parameters_out_of_range_end_the_start_with_a_reason(ros_domain):
-    with node_process('avatar_renderer', 'rendering.width:=-3') as process:
+@pytest.mark.parametrize(('parameter', 'reason'), [
+    ('rendering.width:=-3', 'rendering.width'), ('video.transport:=h265', 'video.transport'),
+    pytest.param('video.transport:=ffmpeg', 'ros-jazzy-ffmpeg-image-transport-msgs',
+                 marks=pytest.mark.skipif(available('ffmpeg_image_transport_msgs'),
+                                          reason='is installed'))])
+def test_what_cannot_be_had_ends_the_start_with_a_reason(ros_domain, parameter, reason):
+    with node_process('avatar_renderer', parameter) as process:
         output, _ = process.communicate(timeout=60)
         assert process.returncode == 1
-        assert 'rendering.width' in output
+        assert reason in output
 
 
 def test_nodes_end_cleanly_when_interrupted(ros_domain):
