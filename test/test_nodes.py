@@ -3,17 +3,21 @@ import array
 import os
 import signal
 import socket
+import time
 import urllib.request
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from itertools import dropwhile
 
 import av
 import numpy as np
 import pytest
+from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray
-from graph import Watcher, alive, node_process
+from graph import TIMEOUT_S, Watcher, alive, node_process
 from rclpy.action import ActionClient
 from sensor_msgs.msg import CompressedImage, Image, PointCloud2
+from std_msgs.msg import Header
 from visualization_msgs.msg import MarkerArray
 
 from visa_ros._optional import available
@@ -24,6 +28,7 @@ from visa_ros.nodes._conversions import (
     avatar_to_msg,
     image_from_msg,
     pose_from_msg,
+    pose_to_msg,
     stamp_from_msg,
 )
 from visa_ros.nodes._qos import LATCHED, STREAM_IN, STREAM_OUT, VIDEO_OUT
@@ -214,6 +219,17 @@ def _alike(stream, pictures):
     return count
 
 
+def _flood(watcher, publisher, message, condition, what):
+    """Publish without a pause, 200 times a second, until the condition holds."""
+    for _ in range(int(200 * TIMEOUT_S)):
+        publisher.publish(message)
+        try:
+            return watcher.wait(condition, what, 0.005)
+        except AssertionError:
+            pass
+    raise AssertionError(f'waited in vain for {what}')
+
+
 class TestBadInput:
     """Each bad message is refused and counted, and the node works on."""
 
@@ -239,9 +255,43 @@ class TestBadInput:
             'a refused stranger')
         assert alive(processes['avatar_renderer'])
 
+    def test_strangers_poses_at_any_rate_do_not_stop_the_picture(self, graph):
+        watcher, _ = graph
+        publisher = watcher.node.create_publisher(OperatorPose, 'operator_pose', STREAM_OUT)
+        timing = watcher.received['frame_timing']
+        before = int(_health(watcher, 'avatar_renderer').get('refused_poses', 0))
+        _flood(watcher, publisher, OperatorPose(operator_id='stranger'),
+               lambda: int(_health(watcher, 'avatar_renderer').get('refused_poses', 0)) > before,
+               'refused strangers')
+        start = len(timing)
+        _flood(watcher, publisher, OperatorPose(operator_id='stranger'),
+               lambda: len(timing) > start + 10, 'pictures meanwhile')
+        assert timing[-1].presence == FrameTiming.LINK_LOST
+        watcher.node.destroy_publisher(publisher)
+
+    def test_poses_of_any_time_move_the_avatar_and_are_called_by_it(self, graph, astronaut):
+        watcher, _ = graph
+        watcher.wait(lambda: int(_health(watcher, 'avatar_renderer').get('gaussians', 0)),
+                     'the avatar in the renderer')
+        publisher = watcher.node.create_publisher(OperatorPose, 'operator_pose', STREAM_OUT)
+        pose = replace(astronaut[0].portrait_pose, confidence=np.ones(6, np.float32),
+                       operator_id='operator')
+        now_ns = time.time_ns()
+        for stamp_ns in (now_ns + 3600 * 10**9, now_ns, now_ns - 3600 * 10**9, 0):
+            watcher.publish_until(
+                publisher, pose_to_msg(replace(pose, stamp_ns=stamp_ns)),
+                lambda stamp_ns=stamp_ns: any(
+                    stamp_from_msg(frame.header.stamp) == stamp_ns
+                    and frame.presence == FrameTiming.LIVE
+                    for frame in watcher.received['frame_timing'][-30:]), 'a live frame')
+        watcher.node.destroy_publisher(publisher)
+
     @pytest.mark.parametrize('changes', [
         {'encoding': 'nonsense8'}, {'step': 7}, {'data': array.array('B', b'123')},
-        {'width': 0, 'height': 0, 'step': 0, 'data': array.array('B')}])
+        {'width': 0, 'height': 0, 'step': 0, 'data': array.array('B')},
+        {'header': Header(stamp=Time(sec=-1))},
+        {'header': Header(stamp=Time(sec=2**31 - 1, nanosec=2**32 - 1))},
+        {'header': Header(frame_id='x' * 5000)}])
     def test_bad_image(self, graph, changes):
         watcher, processes = graph
         publisher = watcher.node.create_publisher(Image, 'image_raw', STREAM_OUT)
@@ -286,19 +336,69 @@ class TestBadInput:
         assert int(_health(watcher, 'avatar_renderer')['gaussians']) > 10_000
         assert alive(processes['avatar_renderer'])
 
-    def test_portrait_without_a_face_aborts_the_action_with_a_reason(self, graph):
+    @pytest.mark.parametrize(('request_', 'reason'), [
+        ({'portrait': array.array('B', b'not an image')}, 'cannot be decoded'),
+        ({'portrait_path': '/nowhere.jpg'}, 'No such file'),
+        ({'portrait_path': '/dev/zero'}, '64 MB'),
+        ({'portrait_path': 'later.visa'}, 'format version 9'),
+        ({'portrait_path': 'demo', 'operator_id': 'two\nlines'}, 'printable text'),
+        ({'portrait_path': 'demo', 'operator_id': ''}, 'printable text')])
+    def test_a_bad_goal_is_aborted_with_a_reason(self, graph, tmp_path, request_, reason):
         watcher, processes = graph
+        if request_.get('portrait_path') == 'later.visa':
+            path = tmp_path / 'later.visa'
+            path.write_bytes(b'VISA' + (9).to_bytes(2, 'little') + bytes(100))
+            request_ = {'portrait_path': str(path)}
         client = ActionClient(watcher.node, Reconstruct, 'reconstruct')
         assert client.wait_for_server(60)
-        goal = Reconstruct.Goal(portrait=array.array('B', b'not an image'), operator_id='x')
-        sent = client.send_goal_async(goal)
+        sent = client.send_goal_async(Reconstruct.Goal(**{'operator_id': 'x'} | request_))
         handle = watcher.wait(lambda: sent.done() and sent.result(), 'the goal')
         assert handle.accepted
         answer = handle.get_result_async()
         result = watcher.wait(lambda: answer.done() and answer.result(), 'the result').result
         assert not result.success
-        assert 'image' in result.message
+        assert reason in result.message
         assert alive(processes['avatar_reconstruction'])
+
+    def test_after_all_that_the_avatar_follows_its_operator(self, graph):
+        watcher, _ = graph
+        with node_process('video_source'):
+            watcher.wait(lambda: any(
+                frame.presence == FrameTiming.LIVE and frame.stage_ms
+                and frame.header.stamp.sec > time.time() - 30
+                for frame in watcher.received['frame_timing'][-3:]), 'a live frame')
+
+
+def test_a_screen_refuses_bad_pictures_marks_the_last_and_goes_on(ros_domain):
+    rows = {'width': 64, 'height': 48, 'step': 192, 'data': array.array('B', bytes(64 * 48 * 3))}
+    good = Image(encoding='rgb8', **rows)
+
+    def health():
+        return _health(watcher, 'screen/avatar_display')
+
+    with closing(Watcher('edge')) as watcher, \
+            node_process('avatar_display', 'display.port:=0', namespace='/screen') as process:
+        watcher.subscribe(DiagnosticArray, '/diagnostics', 10)
+        publisher = watcher.node.create_publisher(Image, '/screen/shaded/image', STREAM_OUT)
+        timing = watcher.node.create_publisher(FrameTiming, '/screen/frame_timing', STREAM_OUT)
+
+        def shown_live():
+            timing.publish(FrameTiming(presence=FrameTiming.LIVE))
+            return health().get('presence') == 'LIVE' and health()['age_ms']
+
+        watcher.publish_until(publisher, good, shown_live, 'a live picture')
+        for bad in (Image(encoding='32FC1', **rows), Image(encoding='rgb8', **rows | {'step': 7}),
+                    Image(header=Header(stamp=Time(sec=-1)), encoding='rgb8', **rows)):
+            before = int(health()['refused'])
+            _flood(watcher, publisher, bad, lambda before=before: (
+                int(health()['refused']) > before and health()['presence'] == 'LINK_LOST'),
+                'a mark over the last picture')
+            watcher.publish_until(publisher, good, shown_live, 'a live picture again')
+        timing.publish(FrameTiming(presence=200))  # of a later version
+        watcher.publish_until(publisher, good, lambda: (
+            timing.publish(FrameTiming(presence=200))
+            or health()['presence'] == 'LINK_LOST'), 'the most careful mark')
+        assert alive(process)
 
 
 def test_a_revoked_avatar_leaves_the_screen(ros_domain, astronaut, tmp_path):
@@ -311,7 +411,8 @@ def test_a_revoked_avatar_leaves_the_screen(ros_domain, astronaut, tmp_path):
         pictures = watcher.subscribe(Image, '/robot/shaded/image', STREAM_IN)
         publisher = watcher.node.create_publisher(GaussianAvatar, '/robot/avatar', LATCHED)
         publisher.publish(avatar_to_msg(avatar, 0))
-        with node_process('avatar_renderer', f'trust.folder:={trust.folder}',
+        # Simulated time, and nobody who tells it: consent ends all the same.
+        with node_process('avatar_renderer', f'trust.folder:={trust.folder}', 'use_sim_time:=true',
                           namespace='/robot'):
             watcher.wait(lambda: pictures, 'a picture')
             assert trust.trusted() == {avatar.consent.key: {'operator'}}
@@ -350,7 +451,7 @@ def test_without_a_camera_the_screen_says_so(graph):
 
 
 @pytest.mark.parametrize(('parameter', 'reason'), [
-    ('rendering.width:=-3', 'rendering.width'), ('video.transport:=h265', 'video.transport'),
+    ('rendering.width:=-3', 'rendering.width'),
     pytest.param('video.transport:=ffmpeg', 'ros-jazzy-ffmpeg-image-transport-msgs',
                  marks=pytest.mark.skipif(available('ffmpeg_image_transport_msgs'),
                                           reason='is installed'))])
