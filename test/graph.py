@@ -14,10 +14,10 @@ from typing import Any
 import rclpy
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
-from rcl_interfaces.srv import SetParameters
+from rcl_interfaces.srv import GetParameters, SetParameters
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
-from rclpy.parameter import Parameter
+from rclpy.parameter import Parameter, parameter_value_to_python
 from rclpy.qos import QoSProfile
 
 TIMEOUT_S = 60.0
@@ -109,6 +109,7 @@ class Managed:
         self._clients = {
             service: watcher.node.create_client(kind, f'{name}/{service}')
             for service, kind in (('change_state', ChangeState), ('get_state', GetState),
+                                  ('get_parameters', GetParameters),
                                   ('set_parameters', SetParameters))}
 
     def ask(self, service: str, request: Any) -> Any:
@@ -130,6 +131,11 @@ class Managed:
     def state(self) -> str:
         """The state's label."""
         return self.ask('get_state', GetState.Request()).current_state.label
+
+    def get(self, name: str) -> Any:
+        """Return a parameter's value."""
+        return parameter_value_to_python(
+            self.ask('get_parameters', GetParameters.Request(names=[name])).values[0])
 
     def set(self, name: str, value: Any) -> Any:
         """Set a parameter and return its result."""

@@ -156,6 +156,29 @@ class TestWorker:
         assert all(idle.acquire(timeout=10) for _ in range(3))
         worker.close()
 
+    def test_refused_inputs_do_not_keep_a_stage_from_its_idle_work(self):
+        idle, done = threading.Semaphore(0), threading.Event()
+
+        def handle(value):
+            if value is not None:
+                raise PoseError('of somebody else')
+            idle.release()
+
+        def flood():
+            while not done.is_set():
+                worker.put('bad')
+
+        worker = Worker('idle', handle, idle_s=0.05)
+        flooding = threading.Thread(target=flood)
+        flooding.start()
+        try:
+            assert all(idle.acquire(timeout=10) for _ in range(3))
+        finally:
+            done.set()
+            flooding.join()
+            worker.close()
+        assert worker.refused
+
     def test_a_slow_stage_sees_the_newest_input_only(self):
         entered, go, seen = threading.Event(), threading.Event(), []
         last = threading.Event()

@@ -2,6 +2,7 @@
 import signal
 import time
 
+import cv2
 import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray
@@ -153,6 +154,9 @@ def test_an_avatar_in_the_making_is_given_up_by_deactivation(watcher):
         goal = watcher.wait(sent.result, 'the goal')
         goal.get_result_async()
         watcher.wait(lambda: 'fit' in steps or 'refine' in steps, 'a build at work')
+        second = client.send_goal_async(
+            Reconstruct.Goal(portrait_path='demo', operator_id='operator'))
+        assert not watcher.wait(second.result, 'an answer').accepted, 'one at a time'
         assert node.change(DEACTIVATE)
         assert node.change(CLEANUP)
         assert node.set('reconstruction.refine_steps', 150).successful
@@ -212,6 +216,18 @@ class TestParametersOfANodeThatRuns:
         result = renderer[1].set(name, value)
         assert not result.successful
         assert reason in result.reason
+
+    def test_an_image_that_is_none_is_refused_and_the_picture_stays(self, renderer, tmp_path):
+        watcher, node, pictures = renderer
+        path = tmp_path / 'cut.png'
+        path.write_bytes(cv2.imencode('.png', np.zeros((64, 64, 3), np.uint8))[1].tobytes()[:60])
+        before = node.get('rendering.background')
+        result = node.set('rendering.background', str(path))
+        assert not result.successful
+        assert 'rendering.background' in result.reason
+        assert node.get('rendering.background') == before
+        pictures.clear()
+        watcher.wait(lambda: pictures, 'a picture')
 
     def test_a_rate_changes(self, renderer):
         watcher, node, _ = renderer

@@ -234,3 +234,13 @@ def test_the_avatars_profile_sends_parts_that_fit_a_packet():
     values = {item.find(f'{tags}name').text: item.find(f'{tags}value').text
               for item in profile.iter(f'{tags}property')}
     assert int(values['fastdds.max_message_size']) <= 1500 - 28  # Ethernet's, IP and UDP headers
+
+
+def test_each_test_that_a_document_names_exists():
+    text = (ROOT / 'doc' / 'bad_input.md').read_text()
+    named = set(re.findall(r'`(test_\w+\.py)::(test_\w+)`', text))
+    assert len(named) > 50
+    there = {(path.name, item.name) for path in (ROOT / 'test').glob('test_*.py')
+             for item in ast.walk(ast.parse(path.read_text()))
+             if isinstance(item, ast.FunctionDef)}
+    assert named <= there, named - there

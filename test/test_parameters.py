@@ -11,8 +11,9 @@ from rclpy.parameter import Parameter
 
 from visa_ros.errors import InputError
 from visa_ros.nodes import _policy
-from visa_ros.nodes._params import declare
+from visa_ros.nodes._params import Settings, declare
 from visa_ros.nodes._reference import STAGES, as_markdown, as_yaml
+from visa_ros.rendering.renderer import RenderingConfig
 
 _ROOT = Path(__file__).resolve().parents[1]
 _HINT = 'run: python -m visa_ros.nodes._reference'
@@ -87,6 +88,20 @@ def test_a_bad_value_is_refused_by_name(make_node, name, value):
     prefix = name.partition('__')[0]
     with pytest.raises(InputError, match=name.replace('__', r'\.')):
         declare(make_node(**{name: value}), prefix, STAGES[prefix][0])
+
+
+def test_a_name_that_is_none_is_said_and_a_settings_fault_ends_nothing(make_node, caplog):
+    def fail(_):
+        raise ZeroDivisionError
+
+    node = make_node(rendering__treads=1, playback__hold_s=1.0)  # the second is another node's
+    settings = Settings(node, {'rendering': RenderingConfig}, lambda: True, fail)
+    assert 'rendering.treads; did you mean rendering.threads?' in caplog.text
+    assert 'playback' not in caplog.text
+    result, = node.set_parameters([Parameter('rendering.threads', value=2)])
+    assert result.successful
+    assert settings.of(RenderingConfig).threads == 2
+    assert 'not in effect' in caplog.text
 
 
 def test_a_given_value_is_taken(make_node):

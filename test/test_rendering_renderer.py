@@ -229,10 +229,12 @@ def test_wrong_settings_are_named(settings):
         RenderingConfig(**settings)
 
 
-def test_a_background_that_is_no_image_is_named(avatar, tmp_path):
-    (tmp_path / 'room.jpg').write_bytes(b'no image')
+@pytest.mark.parametrize('size', [8, 65 * 2**20], ids=('no image', 'too large'))
+def test_a_background_that_is_no_image_is_named(tmp_path, size):
+    with (tmp_path / 'room.jpg').open('wb') as file:
+        file.truncate(size)
     with pytest.raises(InputError, match=r'background.*room\.jpg'):
-        AvatarStage(avatar, replace(CONFIG, background=str(tmp_path / 'room.jpg')))
+        replace(CONFIG, background=str(tmp_path / 'room.jpg'))
 
 
 @pytest.mark.parametrize(('name', 'change', 'message'), [

@@ -17,6 +17,11 @@ _INSTALL = {
     'aiohttp': ('the web display', 'pip install aiohttp'),
     'dlib': ('comparing faces', 'pip install -r requirements-faces.txt'),
     'cv2': ('image input and output', 'pip install opencv-contrib-python'),
+    'ffmpeg_image_transport_msgs': (
+        'video.transport ffmpeg',
+        'a ROS 2 installation with ros-jazzy-ffmpeg-image-transport-msgs'),
+    'foxglove_msgs': (
+        'video.transport foxglove', 'a ROS 2 installation with ros-jazzy-foxglove-msgs'),
     'gsplat': ('rendering on a CUDA GPU', 'pip install gsplat==1.5.3'),
     'hri_msgs': ('ROS4HRI topics', 'a ROS 2 installation with ros-jazzy-hri-msgs'),
     'mediapipe': ('pose capture', 'pip install mediapipe==0.10.33'),

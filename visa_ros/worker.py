@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from threading import Thread
 from typing import Any, Generic, TypeVar, overload
@@ -32,7 +33,8 @@ class Worker(Generic[T]):
     handle : callable
         Takes an input; with ``idle_s`` set also None, when nothing came for that long.
     idle_s : float, optional
-        How long to wait before calling ``handle(None)``; by default it is never called so.
+        How long without an input that was handled before ``handle(None)`` is called: who floods a
+        stage with bad ones does not stop it.  By default it is never called so.
 
     Attributes
     ----------
@@ -56,6 +58,8 @@ class Worker(Generic[T]):
         self._handle = handle
         self.idle_s = idle_s
         self._inbox: Latest[T] = Latest()
+        self._reason = ''  # why the last one was refused
+        self._speaks = RateLimit(*_LOGGED)
         self._thread = Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
@@ -74,24 +78,32 @@ class Worker(Generic[T]):
         self._thread.join()
 
     def _run(self) -> None:
-        reason = ''
-        speaks = RateLimit(*_LOGGED)
+        handled_s = time.monotonic()
         while True:
             value = self._inbox.take(self.idle_s)
             if self._inbox.closed:
                 return
             if value is None and self.idle_s is None:
                 continue
-            try:
-                self._handle(value)
-            except VisaError as error:
-                self.refused += 1
-                # A camera sends the same fault 30 times a second, an attacker ever new ones.
-                if str(error) != reason and speaks.allows():
-                    reason = str(error)
-                    log.warning('%s: %s', self.name, reason)
-            except Exception:
-                self.refused += 1
-                if speaks.allows():
-                    log.exception('%s: an input was skipped after an unexpected error',
-                                  self.name)
+            if not self._handles(value) and value is not None and self.idle_s is not None:
+                if time.monotonic() - handled_s < self.idle_s:
+                    continue
+                self._handles(None)
+            handled_s = time.monotonic()
+
+    def _handles(self, value: T | None) -> bool:
+        try:
+            self._handle(value)
+        except VisaError as error:
+            self.refused += 1
+            # A camera sends the same fault 30 times a second, an attacker ever new ones.
+            if str(error) != self._reason and self._speaks.allows():
+                self._reason = str(error)
+                log.warning('%s: %s', self.name, self._reason)
+        except Exception:
+            self.refused += 1
+            if self._speaks.allows():
+                log.exception('%s: an input was skipped after an unexpected error', self.name)
+        else:
+            return True
+        return False

@@ -34,3 +34,22 @@ class DisplayConfig(Config):
         super().__post_init__()
         if not re.fullmatch('([A-Za-z0-9_-]{16,128})?', self.token):
             raise InputError('token must have 16 to 128 of the characters A-Z a-z 0-9 - _')
+
+
+@dataclass(frozen=True)
+class VideoConfig(Config):
+    """The picture for the screen as H.264 on a topic (doc/display.md)."""
+
+    transport: str = param(
+        'none', 'Topic shaded/image/TRANSPORT and its message: h264: sensor_msgs/CompressedImage; '
+        'ffmpeg: FFMPEGPacket of ffmpeg_image_transport; foxglove: foxglove_msgs/CompressedVideo',
+        choices=('none', 'h264', 'ffmpeg', 'foxglove'))
+    crf: int = param(
+        23, "Quality, x264's constant rate factor: 1 is the best, 6 more halve the bits",
+        low=1, high=51, live=True)
+    max_kbit_s: int = param(
+        0, 'Most that the stream may take, at the cost of quality [kbit/s]; 0: no limit',
+        low=0, high=1_000_000, live=True)
+    keyframe_every: int = param(
+        30, 'Pictures from keyframe to keyframe; each new listener gets one at once',
+        low=1, high=600, live=True)

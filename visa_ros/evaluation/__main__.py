@@ -9,6 +9,7 @@ from visa_ros.errors import VisaError
 # Each is a module of this folder with add_arguments(parser) and run(arguments) -> Report.
 MEASUREMENTS = ('avatars', 'behaviour', 'capture', 'display', 'enrolment', 'latency', 'network',
                 'reconstruction', 'reenactment', 'rendering', 'shader', 'shader_runtimes', 'soak',
+                'video', 'watermark', 'wire')
                 'watermark', 'wire')
 
 

@@ -69,7 +69,7 @@ def run(arguments: argparse.Namespace) -> Report:
     mark, watermark = name[:DIGITS], Watermark(name)
     counts: dict[str, _Count] = {}
     took_s, noise_db = [], []
-    pictures = _pictures(avatar, arguments.size, arguments.pictures)
+    pictures = avatar_pictures(avatar, arguments.size, arguments.pictures)
     while pairs := list(islice(pictures, _CLIP)):
         drawn = [rgb for rgb, _ in pairs]
         marked = [rgb.copy() for rgb in drawn]
@@ -112,7 +112,8 @@ def _read(count: _Count, pictures: list[UInt8]) -> None:
         count.together.append(together.avatar_id())
 
 
-def _pictures(avatar: GaussianAvatar, size: int, count: int) -> Iterator[tuple[UInt8, UInt8]]:
+def avatar_pictures(avatar: GaussianAvatar, size: int, count: int
+                    ) -> Iterator[tuple[UInt8, UInt8]]:
     """Draw the avatar as people move in clips; give the camera's picture with each."""
     import cv2
 

@@ -10,7 +10,7 @@ from std_msgs.msg import Header
 
 from visa_ros.capture.encodings import decode_compressed, decode_image
 from visa_ros.conventions import JOINTS
-from visa_ros.errors import AvatarError, PoseError
+from visa_ros.errors import AvatarError, ImageError, PoseError
 from visa_ros.humans import HINGES, hinge_angles
 from visa_ros.msg import GaussianAvatar as GaussianAvatarMsg
 from visa_ros.msg import OperatorPose as OperatorPoseMsg
@@ -45,6 +45,15 @@ def header(stamp_ns: int, frame_id: str) -> Header:
     return Header(stamp=stamp_to_msg(stamp_ns), frame_id=frame_id)
 
 
+def _why_bad(head: Header) -> str:
+    """Return what is wrong with a header that came from elsewhere; '' if nothing is."""
+    if len(head.frame_id) > _MAX_TEXT:
+        return f'with a name of more than {_MAX_TEXT} characters'
+    if head.stamp.sec < 0 or head.stamp.nanosec >= _NS:
+        return f'with the time {head.stamp.sec} s {head.stamp.nanosec} ns'
+    return ''
+
+
 class ImageMessage:
     """An Image message whose buffer is kept: filling it copies once and allocates nothing."""
 
@@ -74,9 +83,11 @@ def image_from_msg(msg: Image | CompressedImage) -> CameraImage:
     Raises
     ------
     ImageError
-        Unknown encoding, sizes that do not fit the data, or no JPEG or PNG.
+        Unknown encoding, sizes that do not fit the data, no JPEG or PNG, or a time that is none.
 
     """
+    if bad := _why_bad(msg.header):
+        raise ImageError(f'an image {bad} was refused; mend who sends it')
     data = np.frombuffer(msg.data, np.uint8)
     rgb = (decode_image(msg.encoding, msg.width, msg.height, msg.step, data)
            if isinstance(msg, Image) else decode_compressed(data))
@@ -127,11 +138,10 @@ def pose_from_msg(msg: OperatorPoseMsg) -> OperatorPose:
         It holds NaN or infinity, or a time or length that is none.
 
     """
-    if max(len(msg.operator_id), len(msg.header.frame_id)) > _MAX_TEXT:
-        raise PoseError(f'a pose with a name of more than {_MAX_TEXT} characters was refused')
-    if msg.header.stamp.sec < 0 or msg.header.stamp.nanosec >= _NS:
-        raise PoseError(f'a pose with the time {msg.header.stamp.sec} s '
-                        f'{msg.header.stamp.nanosec} ns was refused; set its stamp')
+    if len(msg.operator_id) > _MAX_TEXT:
+        raise PoseError(f'a pose of an operator with more than {_MAX_TEXT} characters was refused')
+    if bad := _why_bad(msg.header):
+        raise PoseError(f'a pose {bad} was refused; mend who sends it')
     return OperatorPose(
         joint_rotations=np.asarray(msg.joint_rotations, np.float32).reshape(len(JOINTS), 3),
         translation=np.asarray(msg.translation, np.float32),

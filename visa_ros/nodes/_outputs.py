@@ -13,6 +13,7 @@ from visa_ros._optional import available, require
 from visa_ros.body.kinematics import joint_transforms, posed_joints
 from visa_ros.body.model import load_body_model
 from visa_ros.conventions import JOINT_INDEX, JOINT_PARENTS
+from visa_ros.display.config import VideoConfig
 from visa_ros.msg import FrameTiming
 from visa_ros.msg import OperatorPose as OperatorPoseMsg
 from visa_ros.nodes._conversions import (
@@ -26,6 +27,7 @@ from visa_ros.nodes._conversions import (
 from visa_ros.nodes._humans import HumanOutputs
 from visa_ros.nodes._qos import STREAM_OUT
 from visa_ros.nodes._run import StageNode
+from visa_ros.nodes._video import VideoOutput
 from visa_ros.timing import StageTimes
 from visa_ros.types import Camera, CoarseFrame, Float32, OperatorPose, Presence, ShadedFrame, UInt8
 
@@ -101,27 +103,43 @@ class PoseOutputs:
 
 class FrameOutputs:
     """
-    Publish frames: pictures (raw and JPEG), timing, and the Gaussians as points.
+    Publish frames: pictures (raw, JPEG and H.264), timing, and the Gaussians as points.
 
     Parameters
     ----------
     node : StageNode
         Topics: ``shaded/image`` for the screen, ``coarse/image`` for the avatar alone, both also
         with ``/compressed``; ``avatar/points``, ``frame_timing``.
+    video : VideoConfig
+        Whether and how ``shaded/image`` is published as H.264, too.
 
     """
 
-    def __init__(self, node: StageNode) -> None:
+    def __init__(self, node: StageNode, video: VideoConfig) -> None:
         self._node = node
         self._pictures = {name: _PictureOutput(node, f'{name}/image')
                           for name in ('coarse', 'shaded')}
         self._points = node.publish_to(PointCloud2, 'avatar/points', STREAM_OUT)
         self._timing = node.publish_to(FrameTiming, 'frame_timing', STREAM_OUT)
+        self._video = (VideoOutput(node, 'shaded/image', video)
+                       if video.transport != 'none' else None)
+
+    def change(self, video: VideoConfig) -> None:
+        """Take other settings of the video."""
+        if self._video:
+            self._video.config = video
+
+    def health(self) -> dict[str, object]:
+        """Return what diagnostics say of the video."""
+        video = self._video
+        return {} if video is None else {
+            'video': 'stopped' if video.closed else video.config.transport,
+            'video_coded': video.coded, 'video_dropped': video.dropped}
 
     @property
     def wanted(self) -> bool:
         """Whether anybody listens to a picture or to the points."""
-        return (self._node.wanted(self._points)
+        return (self._node.wanted(self._points) or bool(self._video and self._video.wanted)
                 or any(picture.wanted for picture in self._pictures.values()))
 
     def publish(self, frame: CoarseFrame, shaded: ShadedFrame, times: StageTimes, dropped: int,
@@ -129,6 +147,8 @@ class FrameOutputs:
         """Publish one frame; ``points`` are the posed means and their colours."""
         self._pictures['coarse'].publish(frame.rgb, frame.stamp_ns, frame_id)
         self._pictures['shaded'].publish(shaded.rgb, frame.stamp_ns, frame_id, shaded.rgba)
+        if self._video:
+            self._video.publish(shaded, frame_id)
         if self._node.wanted(self._points):
             self._node.send(self._points, points_to_msg(*points, frame.stamp_ns, frame_id))
         live = frame.presence is Presence.LIVE

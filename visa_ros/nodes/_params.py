@@ -1,8 +1,10 @@
 """ROS parameters from the stages' settings: declared, read, and changed while a node runs."""
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
 from typing import Any, TypeVar
 
 from rcl_interfaces.msg import (
@@ -19,6 +21,7 @@ from visa_ros.config import Config, param
 from visa_ros.errors import InputError
 
 C = TypeVar('C', bound=Config)
+log = logging.getLogger('visa_ros')
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,18 @@ def declare(node: Node, prefix: str, config: type[C]) -> C:
         raise InputError(f'parameter {prefix}.{error}') from error
 
 
+def _warn_of_unknown(node: Node, stages: Mapping[str, type[Config]]) -> None:
+    """Name what a file or command line sets that there is not, which ROS would pass over."""
+    known = [f'{prefix}.{item.name}' for prefix, config in stages.items()
+             for item in fields(config)]
+    for name in node._parameter_overrides:  # rclpy has no other way to them
+        # Those of other stages are of other nodes, for which the same file is.
+        if name.partition('.')[0] in stages and name not in known:
+            guess = get_close_matches(name, known, 1)
+            log.warning('there is no parameter %s%s', name,
+                        f'; did you mean {guess[0]}?' if guess else '')
+
+
 class Settings:
     """
     A node's settings as ROS parameters, checked whenever somebody sets them.
@@ -119,6 +134,7 @@ class Settings:
                          for prefix, config in stages.items()}
         self._configured = configured
         self._on_change = on_change
+        _warn_of_unknown(node, stages)
         node.add_on_set_parameters_callback(self._check)
         node.add_post_set_parameters_callback(self._take)
 
@@ -137,7 +153,10 @@ class Settings:
         for prefix, config in self._changed(parameters).items():
             self._configs[prefix] = config
             if self._configured():
-                self._on_change(config)
+                try:
+                    self._on_change(config)
+                except Exception:  # a node does not die of a parameter
+                    log.exception('%s: the new settings are not in effect', prefix)
 
     def _changed(self, parameters: Sequence[Parameter]) -> dict[str, Config]:
         """Return the settings that would change; raise InputError where they must not."""

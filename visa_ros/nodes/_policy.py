@@ -16,7 +16,8 @@ _SERVICES = ('change_state', 'get_available_states', 'get_available_transitions'
              'get_transition_graph','describe_parameters', 'get_parameter_types', 'get_parameters',
              'get_type_description', 'list_parameters', 'set_parameters',
              'set_parameters_atomically')
-_PICTURES = ('coarse/image', 'coarse/image/compressed', 'shaded/image', 'shaded/image/compressed')
+_PICTURES = ('coarse/image', 'coarse/image/compressed', 'shaded/image', 'shaded/image/compressed',
+             'shaded/image/h264', 'shaded/image/ffmpeg', 'shaded/image/foxglove')
 _IMAGE_RAW = ('image_raw', 'image_raw/compressed')
 
 

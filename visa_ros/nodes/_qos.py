@@ -11,6 +11,11 @@ STREAM_OUT = QoSProfile(
 STREAM_IN = QoSProfile(
     history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 
+# Of streams whose messages build on each other: what is lost is sent again, until a keyframe has
+# come instead.
+VIDEO_OUT = QoSProfile(
+    history=HistoryPolicy.KEEP_LAST, depth=30, reliability=ReliabilityPolicy.RELIABLE)
+
 # State that late joiners must get: the avatar.
 LATCHED = QoSProfile(
     history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy.RELIABLE,

@@ -14,7 +14,7 @@ from typing import Any
 from visa_ros.capture.config import CaptureConfig
 from visa_ros.capture.source import SourceConfig
 from visa_ros.config import Config
-from visa_ros.display.config import DisplayConfig
+from visa_ros.display.config import DisplayConfig, VideoConfig
 from visa_ros.nodes._params import LifecycleConfig, TransportConfig
 from visa_ros.nodes.avatar_reconstruction import AvatarConfig
 from visa_ros.pacing import PacingConfig
@@ -39,6 +39,7 @@ STAGES: dict[str, tuple[type[Config], tuple[str, ...]]] = {
     'shading': (ShadingConfig, ('avatar_renderer',)),
     'transport': (TransportConfig, ('pose_capture', 'avatar_display')),
     'trust': (TrustConfig, ('avatar_reconstruction', 'avatar_renderer')),
+    'video': (VideoConfig, ('avatar_renderer',)),
     'watermark': (WatermarkConfig, ('avatar_renderer',)),
 }
 

@@ -209,14 +209,18 @@ class StageNode(LifecycleNode):
         self.opened.callback(destroy, topic)
         return topic
 
-    def wanted(self, *publishers: Publisher) -> bool:
-        """Whether anybody subscribes to one of these; nobody does while ROS is shut down."""
+    def listeners(self, publisher: Publisher) -> int:
+        """Return how many subscribe; nobody does while ROS is shut down."""
         try:
-            return any(publisher.get_subscription_count() for publisher in publishers)
+            return publisher.get_subscription_count()
         except RCLError:
             if self.context.ok():
                 raise
-            return False
+            return 0
+
+    def wanted(self, *publishers: Publisher) -> bool:
+        """Whether anybody subscribes to one of these."""
+        return any(map(self.listeners, publishers))
 
     def send(self, publisher: Publisher, message: Any) -> None:
         """Publish from any thread; a shutdown under way is not an error."""

@@ -3,6 +3,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from rclpy.clock import Clock, ClockType
+
 from visa_ros.errors import ConsentError, ResourceError
 from visa_ros.nodes._run import StageNode
 from visa_ros.stage import AvatarStage
@@ -37,4 +39,6 @@ def watch_consent(node: StageNode, trust: TrustStore,
             node.get_logger().error(f'the avatar is shown no more: {error}')
 
     assert node.opened is not None
-    node.opened.callback(node.destroy_timer, node.create_timer(_EVERY_S, look))
+    # Steady: also while /clock stands still.
+    timer = node.create_timer(_EVERY_S, look, clock=Clock(clock_type=ClockType.STEADY_TIME))
+    node.opened.callback(node.destroy_timer, timer)

@@ -8,6 +8,7 @@ from typing import Any
 
 from visa_ros.body.model import load_body_model
 from visa_ros.config import Config
+from visa_ros.display.config import VideoConfig
 from visa_ros.msg import GaussianAvatar as GaussianAvatarMsg
 from visa_ros.msg import OperatorPose as OperatorPoseMsg
 from visa_ros.nodes._conversions import avatar_from_msg, pose_from_msg
@@ -39,7 +40,8 @@ class AvatarRendererNode(StageNode):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__('avatar_renderer', {
             'rendering': RenderingConfig, 'playback': PlaybackConfig, 'shading': ShadingConfig,
-            'watermark': WatermarkConfig, 'pacing': PacingConfig, 'trust': TrustConfig}, **kwargs)
+            'watermark': WatermarkConfig, 'video': VideoConfig, 'pacing': PacingConfig,
+            'trust': TrustConfig}, **kwargs)
         self._stage: AvatarStage | None = None
 
     def load(self, loaded: ExitStack) -> None:
@@ -56,7 +58,7 @@ class AvatarRendererNode(StageNode):
         self._flow = Flow(1 / pacing.capture_fps)
         self._presence = Presence.LINK_LOST
         self._trust = TrustStore(self.settings.of(TrustConfig))
-        self._outputs = FrameOutputs(self)
+        self._outputs = FrameOutputs(self, self.settings.of(VideoConfig))
         self._loader: Worker[GaussianAvatarMsg] = Worker('avatar_loader', self._load)
         opened.callback(self._loader.close)
         self._worker: Worker[OperatorPoseMsg] = Worker(
@@ -71,6 +73,8 @@ class AvatarRendererNode(StageNode):
         if isinstance(config, PacingConfig) and self.opened:
             self._flow.deadline_s = 1 / config.capture_fps
             self._worker.idle_s = 1 / config.idle_fps
+        elif isinstance(config, VideoConfig) and self.opened:
+            self._outputs.change(config)
         elif self._stage:
             self._stage.change(config)
 
@@ -115,7 +119,7 @@ class AvatarRendererNode(StageNode):
             values={'presence': self._presence.name, 'dropped': self._worker.dropped,
                     'refused_poses': self._worker.refused,
                     'refused_avatars': self._loader.refused,
-                    **(stage.health() if stage else {'gaussians': 0}),
+                    **(stage.health() if stage else {'gaussians': 0}), **self._outputs.health(),
                     **self._flow.values(self.now_ns())})
 
 

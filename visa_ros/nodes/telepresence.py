@@ -15,7 +15,7 @@ from visa_ros.capture.capture import PoseCapture
 from visa_ros.capture.config import CaptureConfig
 from visa_ros.capture.source import SourceConfig, VideoSource
 from visa_ros.config import Config
-from visa_ros.display.config import DisplayConfig
+from visa_ros.display.config import DisplayConfig, VideoConfig
 from visa_ros.display.sinks import open_sinks
 from visa_ros.nodes._conversions import image_from_msg
 from visa_ros.nodes._diagnostics import Health
@@ -50,7 +50,7 @@ class TelepresenceNode(StageNode):
             'rendering': RenderingConfig, 'playback': PlaybackConfig, 'shading': ShadingConfig,
             'camera': SourceConfig, 'capture': CaptureConfig, 'pacing': PacingConfig,
             'display': DisplayConfig, 'transport': TransportConfig, 'watermark': WatermarkConfig,
-            'trust': TrustConfig}, **kwargs)
+            'video': VideoConfig, 'trust': TrustConfig}, **kwargs)
         self._avatar: GaussianAvatar | None = None
         self._stage: AvatarStage | None = None
         self._loader: Worker[GaussianAvatar] | None = None
@@ -78,7 +78,7 @@ class TelepresenceNode(StageNode):
         self._presence = Presence.LINK_LOST
         capture = self._capture
         self._poses = PoseOutputs(self, self.settings.of(CaptureConfig).operator_id)
-        self._frames = FrameOutputs(self)
+        self._frames = FrameOutputs(self, self.settings.of(VideoConfig))
         sinks = open_sinks(self.settings.of(DisplayConfig))
         self._sinks = sinks
         pacing = self.settings.of(PacingConfig)
@@ -115,6 +115,8 @@ class TelepresenceNode(StageNode):
         elif isinstance(config, DisplayConfig) and self.opened:
             for sink in self._sinks:
                 sink.change(config)
+        elif isinstance(config, VideoConfig) and self.opened:
+            self._frames.change(config)
         elif self._stage:
             self._stage.change(config)
 
@@ -153,7 +155,7 @@ class TelepresenceNode(StageNode):
             values={'presence': self._presence.name, 'fps': round(self.pipeline.statistics.fps, 1),
                     'refused': self.pipeline.refused,
                     **{f'dropped_{name}': n for name, n in self.pipeline.dropped.items()},
-                    **(self._stage.health() if self._stage else {}),
+                    **(self._stage.health() if self._stage else {}), **self._frames.health(),
                     **self._flow.values(self.now_ns())})
 
     def _print_summary(self) -> None:

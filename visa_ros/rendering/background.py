@@ -11,6 +11,7 @@ from visa_ros.errors import InputError
 from visa_ros.types import Float32, ShadedFrame, UInt8
 
 TRANSPARENT = 'transparent'
+_MAX_FILE_BYTES = 64 * 2**20
 # Behind a transparent picture where a screen cannot be: web page, window, video, JPEG.
 STAND_IN = '#2b3038'
 
@@ -28,11 +29,15 @@ def read_background(path: str, width: int, height: int) -> UInt8:
     Raises
     ------
     InputError
-        It is no image.
+        It is no image, or too large.
 
     """
     try:
-        data = np.frombuffer(Path(path).expanduser().read_bytes(), np.uint8)
+        with Path(path).expanduser().open('rb') as file:
+            data = np.frombuffer(file.read(_MAX_FILE_BYTES + 1), np.uint8)
+        if data.size > _MAX_FILE_BYTES:
+            raise InputError(f'background: {path} has more than {_MAX_FILE_BYTES >> 20} MB; '
+                             'scale it down')
         image = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB) if data.size else None
     except (OSError, cv2.error) as error:
         raise InputError(f'background: the image {path} cannot be read ({error})') from error

@@ -15,7 +15,7 @@ from visa_ros.body.skinning import AvatarSkinning
 from visa_ros.config import Config, param
 from visa_ros.conventions import FEATURE_STRIDE, TURNING_CHANNELS
 from visa_ros.errors import InputError, PoseError
-from visa_ros.rendering.background import TRANSPARENT, rgb_of
+from visa_ros.rendering.background import TRANSPARENT, read_background, rgb_of
 from visa_ros.rendering.framing import FRAMINGS, framed
 from visa_ros.rendering.splat_cpu import SplatCpu
 from visa_ros.rendering.turning import Turning
@@ -54,10 +54,12 @@ class RenderingConfig(Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not (self.has_plain_background or self.background == TRANSPARENT
-                or (self.background and Path(self.background).expanduser().is_file())):
+        if self.has_plain_background or self.background == TRANSPARENT:
+            return
+        if not (self.background and Path(self.background).expanduser().is_file()):
             raise InputError('background must be a colour such as #2b3038, an image file, or '
                              f'{TRANSPARENT!r}; {self.background!r} is none of these')
+        read_background(self.background, self.width, self.height)  # refuses what is no image
 
     @property
     def has_plain_background(self) -> bool:
