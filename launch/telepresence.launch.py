@@ -37,7 +37,12 @@ RENDERER = 'avatar_renderer'
 BUILDER = 'avatar_reconstruction'
 
 # Parameters that an argument sets when it is not empty.
-PARAMETERS = {'source': 'camera.source', 'portrait': 'avatar.portrait'}
+PARAMETERS = {
+    'source': ('camera.source',),
+    'portrait': ('avatar.portrait',),
+    'operator_id': ('capture.operator_id', 'avatar.operator_id'),
+    'camera_frame': ('camera.frame_id',),
+}
 DISPLAYS = {
     '': {},
     'web': {'display.web': True, 'display.window': False},
@@ -73,6 +78,17 @@ ARGUMENTS = (
         'operator', default_value='',
         description="Namespace that the poses come from, and the avatar where it is not built "
         "here; empty: the own one"),
+    DeclareLaunchArgument(
+        'operator_id', default_value='',
+        description='Whose poses and avatar these are, where there are several operators; empty: '
+        'as params_file says'),
+    DeclareLaunchArgument(
+        'camera_frame', default_value='',
+        description='TF frame of the camera, where there are several; empty: as params_file says'),
+    DeclareLaunchArgument(
+        'port', default_value='',
+        description='TCP port of the web page, where one machine has several; empty: as '
+        'params_file says'),
     DeclareLaunchArgument(
         'params_file', default_value='',
         description="Parameters of all nodes; empty: config/ROLE.yaml, which says what differs "
@@ -110,8 +126,11 @@ def start_nodes(context: LaunchContext) -> list[Node]:
         [CONFIG, 'telepresence.yaml' if role == 'all' else f'{role}.yaml'])
     overrides = DISPLAYS[arguments['display']] | {
         parameter: ParameterValue(arguments[argument], value_type=str)
-        for argument, parameter in PARAMETERS.items() if arguments[argument]} | {
+        for argument, parameters in PARAMETERS.items() if arguments[argument]
+        for parameter in parameters} | {
         'lifecycle.autostart': arguments['autostart'] == 'true'}
+    if arguments['port']:
+        overrides['display.port'] = int(arguments['port'])
     if role == 'robot' and on_robot:  # the picture does not cross a network
         overrides['transport.compressed'] = False
     # Only the renderer's: a node publishes under its own namespace.

@@ -15,6 +15,7 @@ from ament_index_python import get_package_prefix
 from catkin_pkg.package import parse_package
 
 import visa_ros
+from visa_ros.capture.config import CaptureConfig
 from visa_ros.capture.source import SourceConfig
 from visa_ros.display.config import DisplayConfig
 
@@ -185,9 +186,13 @@ def test_launch_starts_the_nodes_that_exist_and_sets_parameters_that_exist():
     assert constants['RENDERER'] in constants['EDGE']
     parameters = {
         f'{prefix}.{item.name}': type(item.default)
-        for prefix, config in (('camera', SourceConfig), ('avatar', AvatarConfig),
-                               ('display', DisplayConfig)) for item in fields(config)}
-    assert {parameters[name] for name in constants['PARAMETERS'].values()} == {str}
+        for prefix, config in (('camera', SourceConfig), ('capture', CaptureConfig),
+                               ('avatar', AvatarConfig), ('display', DisplayConfig))
+        for item in fields(config)}
+    assert {parameters[name] for names in constants['PARAMETERS'].values()
+            for name in names} == {str}
+    assert set(constants['PARAMETERS']) <= set(launch_arguments())
+    assert parameters['display.port'] is int  # of the argument `port`
     for choice in constants['DISPLAYS'].values():
         for name, value in choice.items():
             assert parameters[name] is type(value)

@@ -13,12 +13,18 @@ from visa_ros.nodes._run import StageNode
 from visa_ros.types import Camera, Float32, OperatorPose
 
 
+def ros_name(operator_id: str) -> str:
+    """Return the id as names of topics and frames may hold it: not beginning with a digit."""
+    return re.sub(r'\W|^(?=\d)', '_', operator_id, flags=re.ASCII)
+
+
 class HumanOutputs:
     """
-    Publish one operator under ``/humans``; each topic only while somebody listens.
+    Publish one operator under ``humans``; each topic only while somebody listens.
 
     ``bodies/tracked``, ``faces/tracked``: who is seen.  Of the operator, whose ``operator_id`` is
-    ID: ``bodies/ID/{roi,skeleton2d,joint_states}``, ``faces/ID/{roi,facs}``.
+    ID: ``bodies/ID/{roi,skeleton2d,joint_states}``, ``faces/ID/{roi,facs}``.  Relative to the
+    namespace, as two publishers of one ``tracked`` would contradict each other.
 
     Parameters
     ----------
@@ -31,19 +37,18 @@ class HumanOutputs:
 
     def __init__(self, node: StageNode, operator_id: str) -> None:
         self._node = node
-        # What a topic's name may hold; it does not begin with a digit.
-        self._id = operator_id = re.sub(r'\W|^(?=\d)', '_', operator_id, flags=re.ASCII)
+        self._id = operator_id = ros_name(operator_id)
         self._msgs = msgs = require('hri_msgs.msg')
         kinds = {'roi': msgs.NormalizedRegionOfInterest2D, 'skeleton2d': msgs.Skeleton2D,
                  'facs': msgs.FacialActionUnits}
         self._joints = node.publish_to(
-            JointState, f'/humans/bodies/{operator_id}/joint_states', STREAM_OUT)
+            JointState, f'humans/bodies/{operator_id}/joint_states', STREAM_OUT)
         self._topics = {
             (kind, name): node.publish_to(
-                kinds[name], f'/humans/{kind}/{operator_id}/{name}', STREAM_OUT)
+                kinds[name], f'humans/{kind}/{operator_id}/{name}', STREAM_OUT)
             for kind, name in (('bodies', 'roi'), ('bodies', 'skeleton2d'), ('faces', 'roi'),
                                ('faces', 'facs'))}
-        self._tracked = {kind: node.publish_to(msgs.IdsList, f'/humans/{kind}/tracked', STREAM_OUT)
+        self._tracked = {kind: node.publish_to(msgs.IdsList, f'humans/{kind}/tracked', STREAM_OUT)
                          for kind in ('bodies', 'faces')}
 
     @property

@@ -23,7 +23,7 @@ from visa_ros.nodes._conversions import (
     points_to_msg,
     pose_to_msg,
 )
-from visa_ros.nodes._humans import HumanOutputs
+from visa_ros.nodes._humans import HumanOutputs, ros_name
 from visa_ros.nodes._qos import STREAM_OUT
 from visa_ros.nodes._run import StageNode
 from visa_ros.timing import StageTimes
@@ -92,8 +92,9 @@ class PoseOutputs:
             marker = _skeleton_marker(pose, positions)
             self._node.send(self._skeleton, MarkerArray(markers=[marker]))
         if self._tf and seen:
+            operator = ros_name(pose.operator_id)
             self._tf.sendTransform([
-                _transform(pose, f'{name}_{pose.operator_id}', positions[JOINT_INDEX[joint]],
+                _transform(pose, f'{name}_{operator}', positions[JOINT_INDEX[joint]],
                            transforms[JOINT_INDEX[joint], :, :3]
                            @ self._model.rest_alignment[JOINT_INDEX[joint]].T)
                 for name, joint in (('body', 'pelvis'), ('head', 'head'))])
