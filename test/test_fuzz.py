@@ -208,11 +208,11 @@ def test_poses(inputs):
         for _ in range(rng.integers(1, 4)):
             what = rng.integers(6)
             if what == 0:
-                msg.joint_rotations[rng.integers(3 * len(JOINTS))] = some(rng, FLOATS)
+                msg.joint_rotations[rng.integers(3 * len(JOINTS))] = rng.integers(-2**15, 2**15)
             elif what == 1:
                 msg.translation[rng.integers(3)] = some(rng, FLOATS)
             elif what == 2:
-                msg.confidence[rng.integers(6)] = some(rng, FLOATS)
+                msg.confidence[rng.integers(6)] = rng.integers(256)
             elif what == 3:
                 msg.operator_id = some(rng, texts)
             elif what == 4:

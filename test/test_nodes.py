@@ -169,8 +169,8 @@ class TestBadInput:
     def test_nan_pose(self, graph):
         watcher, processes = graph
         publisher = watcher.node.create_publisher(OperatorPose, 'operator_pose', STREAM_OUT)
-        bad = OperatorPose(operator_id='operator')
-        bad.joint_rotations[5] = np.nan
+        bad = OperatorPose(operator_id='operator', version=OperatorPose.VERSION)
+        bad.translation[1] = np.nan
         watcher.publish_until(
             publisher, bad,
             lambda: int(_health(watcher, 'avatar_renderer').get('refused_poses', 0)),
@@ -181,7 +181,7 @@ class TestBadInput:
         watcher, processes = graph
         publisher = watcher.node.create_publisher(OperatorPose, 'operator_pose', STREAM_OUT)
         before = int(_health(watcher, 'avatar_renderer').get('refused_poses', 0))
-        stranger = OperatorPose(operator_id='stranger')
+        stranger = OperatorPose(operator_id='stranger', version=OperatorPose.VERSION)
         watcher.publish_until(
             publisher, stranger,
             lambda: int(_health(watcher, 'avatar_renderer').get('refused_poses', 0)) > before,

@@ -18,6 +18,7 @@ import visa_ros
 from visa_ros.capture.config import CaptureConfig
 from visa_ros.capture.source import SourceConfig
 from visa_ros.display.config import DisplayConfig
+from visa_ros.evaluation.network_link import AVATAR_KBIT
 
 ROOT = Path(__file__).resolve().parents[1]
 PYTHON = ROOT / 'visa_ros'
@@ -239,3 +240,14 @@ def test_the_avatars_profile_sends_parts_that_fit_a_packet():
     values = {item.find(f'{tags}name').text: item.find(f'{tags}value').text
               for item in profile.iter(f'{tags}property')}
     assert int(values['fastdds.max_message_size']) <= 1500 - 28  # Ethernet's, IP and UDP headers
+
+
+def test_the_avatars_rate_is_the_launch_arguments():
+    text = (ROOT / 'config' / 'fastdds_avatar.xml').read_text()
+    assert '<max_bytes_per_period>${VISA_AVATAR_KBIT}0<' in text
+    assert '<period_ms>80<' in text  # kbit/s = 10 bytes every 80 ms
+    assert f"default_value='{AVATAR_KBIT}'" == (
+        'default_value=' + launch_arguments()['avatar_kbit']['default_value'])
+    launch = LAUNCH_FILE.read_text()
+    assert "'VISA_AVATAR_KBIT'" in launch
+    assert "'RMW_FASTRTPS_PUBLICATION_MODE': 'ASYNCHRONOUS'" in launch  # else: no flow control
