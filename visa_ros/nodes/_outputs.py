@@ -72,8 +72,9 @@ class PoseOutputs:
             self._pose, self._joints, self._skeleton, *([self._tf.pub_tf] if self._tf else ())
             ) or bool(self._humans and self._humans.wanted)
 
-    def publish(self, pose: OperatorPose, camera: Camera | None) -> None:
-        """Publish one pose; ``camera`` is that of its image."""
+    def publish(self, pose: OperatorPose, camera: Camera | None,
+                face: Float32 | None = None) -> None:
+        """Publish one pose; ``camera`` is that of its image, ``face`` the mesh seen in it."""
         self._node.send(self._pose, pose_to_msg(pose))
         humans = self._humans if self._humans and self._humans.wanted and camera else None
         skeleton_wanted = self._node.wanted(self._skeleton)
@@ -87,7 +88,7 @@ class PoseOutputs:
             self._model, joints, pose.joint_rotations, pose.translation)
         positions = posed_joints(transforms, joints)
         if humans and camera:
-            humans.publish(pose, positions, camera)
+            humans.publish(pose, positions, camera, face)
         if skeleton_wanted and seen:
             marker = _skeleton_marker(pose, positions)
             self._node.send(self._skeleton, MarkerArray(markers=[marker]))
