@@ -37,7 +37,12 @@ RENDERER = 'avatar_renderer'
 BUILDER = 'avatar_reconstruction'
 
 # Parameters that an argument sets when it is not empty.
-PARAMETERS = {'source': 'camera.source', 'portrait': 'avatar.portrait'}
+PARAMETERS = {
+    'source': ('camera.source',),
+    'portrait': ('avatar.portrait',),
+    'operator_id': ('capture.operator_id', 'avatar.operator_id'),
+    'camera_frame': ('camera.frame_id',),
+}
 DISPLAYS = {
     '': {},
     'web': {'display.web': True, 'display.window': False},
@@ -74,9 +79,24 @@ ARGUMENTS = (
         description="Namespace that the poses come from, and the avatar where it is not built "
         "here; empty: the own one"),
     DeclareLaunchArgument(
+        'operator_id', default_value='',
+        description='Whose poses and avatar these are, where there are several operators; empty: '
+        'as params_file says'),
+    DeclareLaunchArgument(
+        'camera_frame', default_value='',
+        description='TF frame of the camera, where there are several; empty: as params_file says'),
+    DeclareLaunchArgument(
+        'port', default_value='',
+        description='TCP port of the web page, where one machine has several; empty: as '
+        'params_file says'),
+    DeclareLaunchArgument(
         'params_file', default_value='',
         description="Parameters of all nodes; empty: config/ROLE.yaml, which says what differs "
         "from the defaults"),
+    DeclareLaunchArgument(
+        'avatar_kbit', default_value='8000',
+        description='How fast the avatar is sent [kbit/s]: over a narrow link nine tenths of what '
+        'it carries beside 200 kbit/s of poses'),
     DeclareLaunchArgument(
         'autostart', default_value='true', choices=['true', 'false'],
         description='Nodes configure and activate themselves; false: a lifecycle manager does'),
@@ -110,8 +130,11 @@ def start_nodes(context: LaunchContext) -> list[Node]:
         [CONFIG, 'telepresence.yaml' if role == 'all' else f'{role}.yaml'])
     overrides = DISPLAYS[arguments['display']] | {
         parameter: ParameterValue(arguments[argument], value_type=str)
-        for argument, parameter in PARAMETERS.items() if arguments[argument]} | {
+        for argument, parameters in PARAMETERS.items() if arguments[argument]
+        for parameter in parameters} | {
         'lifecycle.autostart': arguments['autostart'] == 'true'}
+    if arguments['port']:
+        overrides['display.port'] = int(arguments['port'])
     if role == 'robot' and on_robot:  # the picture does not cross a network
         overrides['transport.compressed'] = False
     # Only the renderer's: a node publishes under its own namespace.
@@ -122,7 +145,9 @@ def start_nodes(context: LaunchContext) -> list[Node]:
     # The avatar crosses the network in parts of its own size, unless the user brings a profile.
     ours = CONFIG.perform(context) in context.environment['FASTRTPS_DEFAULT_PROFILES_FILE']
     avatar_profile = {'FASTRTPS_DEFAULT_PROFILES_FILE':
-                      PathJoinSubstitution([CONFIG, 'fastdds_avatar.xml'])}
+                      PathJoinSubstitution([CONFIG, 'fastdds_avatar.xml']),
+                      'VISA_AVATAR_KBIT': arguments['avatar_kbit'],
+                      'RMW_FASTRTPS_PUBLICATION_MODE': 'ASYNCHRONOUS'}
     return [
         Node(package=PACKAGE, executable=executable, output='screen',
              additional_env=avatar_profile if executable == BUILDER and ours else {},

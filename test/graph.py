@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,11 +24,12 @@ TIMEOUT_S = 60.0
 
 
 @contextmanager
-def node_process(module: str, *parameters: str, namespace: str = '/'
-                 ) -> Iterator[subprocess.Popen]:
+def node_process(module: str, *parameters: str, namespace: str = '/',
+                 remappings: Iterable[str] = ()) -> Iterator[subprocess.Popen]:
     """Run ``visa_ros.nodes.MODULE`` in a fresh process; interrupt it at the end."""
     arguments = [word for parameter in parameters for word in ('-p', parameter)]
-    arguments += ['-r', f'__ns:={namespace}']
+    for rule in (f'__ns:={namespace}', *remappings):
+        arguments += ['-r', rule]
     process = subprocess.Popen(
         [sys.executable, '-m', f'visa_ros.nodes.{module}', '--ros-args', *arguments],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

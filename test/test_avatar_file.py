@@ -1,6 +1,7 @@
 import hashlib
 import json
 import struct
+import zlib
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +13,7 @@ from safetensors.numpy import save as save_tensors
 
 from visa_ros.errors import AvatarError, ResourceError
 from visa_ros.reconstruction import avatar_file
+from visa_ros.reconstruction.rounding import rounded
 from visa_ros.types import Camera, Consent, GaussianAvatar, OperatorPose
 
 _HEADER_BYTES = 40
@@ -44,13 +46,13 @@ def block(avatar) -> bytes:
 
 def repack(block, change_tensors=lambda tensors: None, change_about=lambda about: None) -> bytes:
     """Return the block with other content and a hash that fits it."""
-    payload = block[_HEADER_BYTES:]
+    payload = avatar_file._inflated(block[_HEADER_BYTES:])
     tensors = dict(load_tensors(payload))
     length = int.from_bytes(payload[:8], 'little')
     about = json.loads(json.loads(payload[8:8 + length])['__metadata__']['avatar'])
     change_tensors(tensors)
     change_about(about)
-    payload = save_tensors(tensors, {'avatar': json.dumps(about)})
+    payload = avatar_file._deflated(save_tensors(tensors, {'avatar': json.dumps(about)}))
     return block[:8] + hashlib.sha256(payload).digest() + payload
 
 
@@ -89,8 +91,14 @@ def test_a_file_of_release_0_1_still_loads_and_is_unsigned(avatar, block):
         for name in ('expires_at_ns', 'key', 'signature'):
             about['consent'].pop(name, None)
 
-    assert b'signature' not in block
-    assert avatar_file.decode(repack(block, change_about=forget)).consent == avatar.consent
+    assert b'signature' not in avatar_file._inflated(block[_HEADER_BYTES:])
+    new = repack(block, change_about=forget)
+    payload = avatar_file._inflated(new[_HEADER_BYTES:])
+    old = b'VISA\1\0\0\0' + hashlib.sha256(payload).digest() + payload  # as version 1 had it
+    for data in (old, new):
+        read = avatar_file.decode(data)
+        assert read.consent == avatar.consent
+        assert avatar_file.avatar_id(read) == avatar_file.avatar_id(avatar)
 
 
 def test_a_full_avatar_is_small(avatar):
@@ -99,6 +107,26 @@ def test_a_full_avatar_is_small(avatar):
         'triangles', 'barycentrics', 'means', 'quats', 'scales', 'opacities', 'colors',
         'features')})
     assert len(avatar_file.encode(large)) < 3_000_000
+
+
+def test_what_inflates_without_end_is_refused(block):
+    for payload, words in ((zlib.compress(bytes(2 * avatar_file.MAX_BYTES)), 'within'),
+                           (block[_HEADER_BYTES:-1], 'end where'),
+                           (block[_HEADER_BYTES:] + b'x', 'end where'), (b'x' * 99, 'inflated')):
+        with pytest.raises(AvatarError, match=words):
+            avatar_file.decode(block[:8] + hashlib.sha256(payload).digest() + payload)
+
+
+def test_rounding_changes_little_keeps_the_rules_and_is_done_once(avatar):
+    few = rounded(avatar)
+    assert np.abs(few.means - avatar.means).max() <= 2**-16
+    assert np.abs(few.colors - avatar.colors).max() <= 2**-9
+    assert np.abs(few.scales / avatar.scales - 1).max() <= 2**-6
+    assert np.abs(few.barycentrics - avatar.barycentrics).max() <= 2**-7
+    again = avatar_file.decode(avatar_file.encode(few))
+    for name in ('means', 'quats', 'scales', 'opacities', 'colors', 'features', 'barycentrics'):
+        np.testing.assert_array_equal(getattr(again, name), getattr(few, name))
+        np.testing.assert_array_equal(getattr(rounded(again), name), getattr(few, name))
 
 
 def test_files(avatar, block, tmp_path):
@@ -174,12 +202,17 @@ def test_no_gaussians_unknown_fields_and_bad_headers_are_refused(block):
 @given(data=st.data())
 def test_damage_is_only_ever_an_avatar_error(block, data):
     """Flipped bytes, cut ends and foreign bytes, with the hash left wrong or made to fit."""
+    inside = data.draw(st.booleans())
     payload = bytearray(block[_HEADER_BYTES:])
+    if inside:
+        payload = bytearray(avatar_file._inflated(bytes(payload)))
     for _ in range(data.draw(st.integers(1, 4))):
         # Half of the damage goes into the JSON header, which is a small part of the file.
-        end = data.draw(st.sampled_from([1200, len(payload)])) - 1
+        end = data.draw(st.sampled_from([1000, len(payload)])) - 1
         payload[data.draw(st.integers(0, end))] = data.draw(st.integers(0, 255))
     payload = payload[:data.draw(st.sampled_from([len(payload), len(payload) // 2, 3]))]
+    if inside:
+        payload = avatar_file._deflated(bytes(payload))
     fits = data.draw(st.booleans())
     digest = hashlib.sha256(payload).digest() if fits else block[8:_HEADER_BYTES]
     damaged = block[:8] + digest + bytes(payload)

@@ -1,9 +1,11 @@
 """Types to messages and back."""
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
 from visa_ros import samples
 from visa_ros.errors import ImageError, PoseError
+from visa_ros.msg import OperatorPose as OperatorPoseMsg
 from visa_ros.nodes._conversions import (
     ImageMessage,
     compressed_to_msg,
@@ -70,20 +72,44 @@ def test_pose_round_trip_and_its_size_on_the_wire():
 
     rng = np.random.default_rng(0)
     pose = OperatorPose(
-        rng.normal(size=(55, 3)).astype(np.float32), rng.normal(size=3).astype(np.float32),
+        rng.normal(0, 2, size=(55, 3)).astype(np.float32), rng.normal(size=3).astype(np.float32),
         rng.uniform(size=52).astype(np.float32), rng.uniform(size=6).astype(np.float32),
         _STAMP_NS, 'camera_optical_frame', 'ada')
     message = pose_to_msg(pose)
     back = pose_from_msg(message)
-    np.testing.assert_array_equal(back.joint_rotations, pose.joint_rotations)
+    turned = (Rotation.from_rotvec(back.joint_rotations)
+              * Rotation.from_rotvec(pose.joint_rotations).inv()).magnitude()
+    assert turned.max() < 1e-4
+    np.testing.assert_array_equal(pose_to_msg(back).joint_rotations, message.joint_rotations)
     np.testing.assert_array_equal(back.translation, pose.translation)
     np.testing.assert_allclose(back.blendshapes, pose.blendshapes, atol=0.5 / 255 + 1e-6)
+    np.testing.assert_allclose(back.confidence, pose.confidence, atol=0.5 / 255 + 1e-6)
     assert (back.stamp_ns, back.frame_id, back.operator_id) == (
         _STAMP_NS, 'camera_optical_frame', 'ada')
-    assert len(serialize_message(message)) <= 1000
+    assert len(serialize_message(message)) <= 500
     message.translation[1] = np.inf
     with pytest.raises(PoseError, match='translation'):
         pose_from_msg(message)
+
+
+def test_a_pose_of_another_release_is_refused():
+    from rclpy.serialization import deserialize_message, serialize_message
+    from std_msgs.msg import Header
+
+    def words(values):  # of CDR, aligned to four bytes
+        return np.asarray(values).astype('<f4').tobytes()
+
+    start = serialize_message(Header(stamp=stamp_to_msg(_STAMP_NS), frame_id='eye'))
+    start += bytes(-(len(start) - 4) % 4)
+    start += (4).to_bytes(4, 'little') + b'ada\0'
+    facing = np.zeros(165)
+    facing[0] = np.pi
+    for rotations in (facing, np.zeros(165), np.full(165, -0.3)):  # as release 0.1.0 sent them
+        old = start + words(rotations) + words(np.ones(3)) + bytes(52) + words(np.ones(6))
+        message = deserialize_message(old, OperatorPoseMsg)
+        assert message.operator_id == 'ada'
+        with pytest.raises(PoseError, match=r'version .* same release'):
+            pose_from_msg(message)
 
 
 def test_points_carry_place_and_colour():

@@ -61,7 +61,11 @@ def is_clear(error):
 
 
 def block_of(payload):
-    return avatar_file.encode(AVATAR)[:8] + hashlib.sha256(payload).digest() + payload
+    return stored(avatar_file._deflated(payload))
+
+
+def stored(data):
+    return avatar_file.encode(AVATAR)[:8] + hashlib.sha256(data).digest() + data
 
 
 def with_header(payload, change):
@@ -130,6 +134,7 @@ def flipped(rng, data):
 MUTATIONS = [
     lambda rng, payload: block_of(flipped(rng, payload)),
     lambda rng, payload: flipped(rng, block_of(payload)),
+    lambda rng, payload: stored(flipped(rng, avatar_file._deflated(payload))),
     lambda rng, payload: block_of(payload[:rng.integers(len(payload))]),
     lambda rng, payload: block_of(payload + rng.bytes(rng.integers(1, 50))),
     lambda rng, payload: block_of(rng.bytes(rng.integers(200))),
@@ -159,9 +164,10 @@ def test_avatars(own, inputs):
     good = avatar_file.encode(avatar)
     name = avatar_file.avatar_id(avatar)
     trust.check(avatar_file.decode(good))
+    payload = avatar_file._inflated(good[HEADER_BYTES:])
     loaded = shown = 0
     for rng in inputs:
-        data = some(rng, MUTATIONS)(rng, good[HEADER_BYTES:])
+        data = some(rng, MUTATIONS)(rng, payload)
         try:
             read = avatar_file.decode(data)
         except AvatarError as error:
@@ -202,11 +208,11 @@ def test_poses(inputs):
         for _ in range(rng.integers(1, 4)):
             what = rng.integers(6)
             if what == 0:
-                msg.joint_rotations[rng.integers(3 * len(JOINTS))] = some(rng, FLOATS)
+                msg.joint_rotations[rng.integers(3 * len(JOINTS))] = rng.integers(-2**15, 2**15)
             elif what == 1:
                 msg.translation[rng.integers(3)] = some(rng, FLOATS)
             elif what == 2:
-                msg.confidence[rng.integers(6)] = some(rng, FLOATS)
+                msg.confidence[rng.integers(6)] = rng.integers(256)
             elif what == 3:
                 msg.operator_id = some(rng, texts)
             elif what == 4:

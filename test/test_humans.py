@@ -9,6 +9,7 @@ from visa_ros import humans
 from visa_ros.body.kinematics import joint_transforms, posed_joints
 from visa_ros.body.model import load_body_model
 from visa_ros.conventions import BLENDSHAPE_INDEX, JOINT_INDEX, JOINTS
+from visa_ros.reconstruction.portrait import find_person, read_portrait, to_working_size
 from visa_ros.types import OperatorPose
 
 
@@ -105,6 +106,61 @@ def test_boxes_hold_what_they_are_of(portrait):
     eyes = points[[14, 15], :2]
     assert ((eyes > (xmin, ymin)) & (eyes < (xmax, ymax))).all()
     assert ymin < ymax < points[2, 1] + 0.1  # not below the shoulders
+
+
+@pytest.fixture(scope='module')
+def landmarks(portrait):
+    """Return the 70 landmarks of the portrait's face, pixels."""
+    pose, _, camera = portrait
+    face = find_person(to_working_size(read_portrait('demo'), max(camera.width, camera.height))
+                       ).face
+    points = humans.facial_landmarks(face, pose, camera)
+    assert points.shape == (70, 3)
+    assert (points[:, 2] == pose.confidence[1]).all()
+    return points[:, :2] * (camera.width, camera.height)
+
+
+def test_facial_landmarks_are_where_their_names_say(landmarks):
+    """Numbers as in hri_msgs/FacialLandmarks."""
+    menton, sellion, nose = landmarks[[8, 27, 30]]
+    assert menton[1] == landmarks[:, 1].max()
+    assert sellion[1] < nose[1] < landmarks[33, 1] < landmarks[51, 1]  # nostrils, upper lip
+    right_to_left = landmarks[[0, 17, 36, 68, 39, 27, 42, 69, 45, 26, 16], 0]
+    assert (np.diff(right_to_left) > 0).all()  # ears, brows, corners of the eyes, pupils, nose
+    for eye, pupil in ((landmarks[36:42], landmarks[68]), (landmarks[42:48], landmarks[69])):
+        assert (eye[[1, 2], 1] < pupil[1]).all()
+        assert (eye[[4, 5], 1] > pupil[1]).all()
+        assert np.linalg.norm(pupil - eye.mean(0)) < 0.2 * np.ptp(eye[:, 0])
+    outer, inner = landmarks[48:60], landmarks[60:68]
+    assert (inner[:, 0] > outer[:, 0].min()).all()
+    assert (inner[:, 0] < outer[:, 0].max()).all()
+    for ring in (landmarks[36:42], landmarks[42:48], outer, inner):  # all the same way round
+        after = np.roll(ring, -1, 0)
+        assert (ring[:, 0] * after[:, 1] - ring[:, 1] * after[:, 0]).sum() > 0
+
+
+def test_facial_landmarks_of_both_sides_mirror_each_other(landmarks):
+    sides = [(*range(8), 17, 18, 19, 20, 21, 31, 32, 36, 37, 38, 39, 40, 41, 48, 49, 50, 59, 58,
+              60, 61, 67, 68),
+             (*range(16, 8, -1), 26, 25, 24, 23, 22, 35, 34, 45, 44, 43, 42, 47, 46, 54, 53, 52,
+              55, 56, 64, 63, 65, 69)]
+    right, left = (landmarks[list(side)] for side in sides)
+    across = left - right
+    middle = landmarks[[8, 27, 30, 33, 51, 57, 62, 66]]
+    # the head is turned and tilted a little: all pairs lie across the same way
+    assert np.ptp(np.arctan2(across[:, 1], across[:, 0])) < 0.35
+    axis = across.sum(0) / np.linalg.norm(across.sum(0))
+    width = across @ axis
+    assert (np.abs((right + left) @ axis / 2 - middle.mean(0) @ axis) < 0.15 * width.max()).all()
+
+
+def test_landmarks_outside_the_image_are_unknown(portrait):
+    pose, _, camera = portrait
+    face = np.full((478, 2), 5.0, np.float32)
+    face[468] = -1, 5
+    points = humans.facial_landmarks(face, pose, camera)
+    assert (points[68] == 0).all()
+    assert points[69, 2] > 0
 
 
 def test_nobody_has_no_boxes(portrait):

@@ -15,8 +15,10 @@ from ament_index_python import get_package_prefix
 from catkin_pkg.package import parse_package
 
 import visa_ros
+from visa_ros.capture.config import CaptureConfig
 from visa_ros.capture.source import SourceConfig
 from visa_ros.display.config import DisplayConfig
+from visa_ros.evaluation.network_link import AVATAR_KBIT
 
 ROOT = Path(__file__).resolve().parents[1]
 PYTHON = ROOT / 'visa_ros'
@@ -185,9 +187,13 @@ def test_launch_starts_the_nodes_that_exist_and_sets_parameters_that_exist():
     assert constants['RENDERER'] in constants['EDGE']
     parameters = {
         f'{prefix}.{item.name}': type(item.default)
-        for prefix, config in (('camera', SourceConfig), ('avatar', AvatarConfig),
-                               ('display', DisplayConfig)) for item in fields(config)}
-    assert {parameters[name] for name in constants['PARAMETERS'].values()} == {str}
+        for prefix, config in (('camera', SourceConfig), ('capture', CaptureConfig),
+                               ('avatar', AvatarConfig), ('display', DisplayConfig))
+        for item in fields(config)}
+    assert {parameters[name] for names in constants['PARAMETERS'].values()
+            for name in names} == {str}
+    assert set(constants['PARAMETERS']) <= set(launch_arguments())
+    assert parameters['display.port'] is int  # of the argument `port`
     for choice in constants['DISPLAYS'].values():
         for name, value in choice.items():
             assert parameters[name] is type(value)
@@ -244,3 +250,14 @@ def test_each_test_that_a_document_names_exists():
              for item in ast.walk(ast.parse(path.read_text()))
              if isinstance(item, ast.FunctionDef)}
     assert named <= there, named - there
+
+
+def test_the_avatars_rate_is_the_launch_arguments():
+    text = (ROOT / 'config' / 'fastdds_avatar.xml').read_text()
+    assert '<max_bytes_per_period>${VISA_AVATAR_KBIT}0<' in text
+    assert '<period_ms>80<' in text  # kbit/s = 10 bytes every 80 ms
+    assert f"default_value='{AVATAR_KBIT}'" == (
+        'default_value=' + launch_arguments()['avatar_kbit']['default_value'])
+    launch = LAUNCH_FILE.read_text()
+    assert "'VISA_AVATAR_KBIT'" in launch
+    assert "'RMW_FASTRTPS_PUBLICATION_MODE': 'ASYNCHRONOUS'" in launch  # else: no flow control

@@ -54,6 +54,10 @@ def test_the_policy_is_up_to_date_and_has_an_enclave_for_each_executable():
     assert writers == {'/visa_ros/avatar_reconstruction', '/visa_ros/telepresence'}
     robot = ET.fromstring(_policy.as_policy('/robot1').encode())
     assert {item.get('ns') for item in robot.iter('profile')} == {'/robot1'}
+    pair = ET.fromstring(_policy.as_policy('/ada', '/robot1').encode())
+    renderer = next(item for item in pair.iter('enclave')
+                    if item.get('path') == '/visa_ros/avatar_renderer')
+    assert [item.get('ns') for item in renderer.iter('profile')] == ['/ada', '/robot1']
 
 
 def test_the_yaml_file_parses_to_the_defaults():

@@ -1,9 +1,10 @@
 """
 What other robots' software asks about the operator: joint angles, and ROS4HRI's view (REP-155).
 
-ROS4HRI describes a human by joints, 18 key points, boxes in the image and FACS action units;
-``nodes/_humans.py`` publishes them where ``hri_msgs`` is installed.  Nothing here is tracked
-anew: all of it is the ``OperatorPose``, said in other words.
+ROS4HRI describes a human by joints, 18 key points, boxes in the image, 70 landmarks of the face
+and FACS action units; ``nodes/_humans.py`` publishes them where ``hri_msgs`` is installed.
+Nothing here is tracked anew: all of it is the ``OperatorPose``, or the face mesh that it was
+solved from, said in other words.
 """
 from __future__ import annotations
 
@@ -55,6 +56,19 @@ ACTION_UNITS = {
     64: ('eyeLookDownLeft', 'eyeLookDownRight')}
 _LIPS_PART, _BLINK, _WINK = 25, 45, 46
 ACTION_UNIT_COUNT = 99
+
+# hri_msgs/FacialLandmarks: the 68 points of the iBUG annotation (Sagonas et al. 2013) and the
+# pupils, and where each is in MediaPipe's face mesh (468 points and the irises).
+FACE_MESH = np.array([
+    127, 234, 93, 58, 172, 136, 149, 148, 152,          # right ear along the jaw to the chin
+    377, 378, 365, 397, 288, 323, 454, 356,             # and on to the left ear
+    70, 63, 105, 66, 107, 336, 296, 334, 293, 300,      # brows, right to left
+    168, 197, 5, 4, 98, 97, 2, 326, 327,                # nose: its bridge to the tip, nostrils
+    33, 160, 158, 133, 153, 144,                        # right eye, from outside over the top
+    362, 385, 387, 263, 373, 380,                       # left eye, from inside over the top
+    61, 39, 37, 0, 267, 269, 291, 405, 314, 17, 84, 181,  # lips' outline, from the right corner
+    78, 81, 13, 311, 308, 402, 14, 178,                 # and their inner edge
+    468, 473])                                          # pupils, right and left
 
 # Half a face around the middle of the eyes, metres, x right and y down, with room for hair and
 # chin: a mean adult head is 0.15 wide and 0.23 high.
@@ -119,9 +133,39 @@ def key_points(pose: OperatorPose, positions: Float32, camera: Camera) -> Float3
     points = np.zeros((KEY_POINT_COUNT, 3), np.float32)
     points[_KEY_POINTS, :2] = _projected(positions[_KEY_JOINTS], camera)
     points[_KEY_POINTS, 2] = pose.confidence[_KEY_PARTS]
+    return _inside(points)
+
+
+def _inside(points: Float32) -> Float32:
+    """Set what is not in the image, or not known, to 0."""
     inside = ((points[:, :2] >= 0) & (points[:, :2] <= 1)).all(1) & (points[:, 2] > 0)
     points[~inside] = 0
     return points
+
+
+def facial_landmarks(face: Float32, pose: OperatorPose, camera: Camera) -> Float32:
+    """
+    Return the 70 landmarks of ``hri_msgs/FacialLandmarks`` in the image.
+
+    Parameters
+    ----------
+    face : (478, 2) float32
+        MediaPipe's face mesh with irises, pixels.
+    pose : OperatorPose
+        For its confidence.
+    camera : Camera
+        Of the image.
+
+    Returns
+    -------
+    (70, 3) float32
+        x and y over width and height, and confidence; all 0 where a point is not in the image.
+
+    """
+    points = np.empty((len(FACE_MESH), 3), np.float32)
+    points[:, :2] = face[FACE_MESH] / (camera.width, camera.height)
+    points[:, 2] = pose.confidence[PART_INDEX['face']]
+    return _inside(points)
 
 
 def body_box(pose: OperatorPose, positions: Float32, camera: Camera) -> Float32 | None:

@@ -12,7 +12,7 @@ from visa_ros.capture.landmarkers import Landmarkers
 from visa_ros.capture.smoothing import PoseFilter
 from visa_ros.capture.solve import PoseSolver
 from visa_ros.errors import ImageError, PoseError
-from visa_ros.types import Camera, CameraImage, OperatorPose
+from visa_ros.types import Camera, CameraImage, Float32, OperatorPose
 
 _LOG = logging.getLogger(__name__)
 _MIN_SIDE_PX = 16
@@ -31,6 +31,8 @@ class PoseCapture:
     ----------
     camera : Camera or None
         Of the last image with the operator.
+    face : (478, 2) float32 or None
+        The face mesh with irises in the last image, pixels; None where no face was found.
     processed, unseen, bad : int
         Images taken, those without the operator, and those refused or unusable.
 
@@ -52,6 +54,7 @@ class PoseCapture:
         self._filter = PoseFilter(model.zero_pose_joints(
             np.zeros(len(model.shape_basis), np.float32)))
         self.camera: Camera | None = None
+        self.face: Float32 | None = None
         self._last_stamp_ns: int | None = None
 
     def process(self, image: CameraImage) -> OperatorPose | None:
@@ -71,6 +74,7 @@ class PoseCapture:
                              f'at least {_MIN_SIDE_PX} on each side are needed')
         self.processed += 1
         seen = self._trackers.detect(image.rgb, image.stamp_ns // 1_000_000)
+        self.face = seen.face if seen else None
         if seen is None:
             self.unseen += 1
             return None

@@ -47,6 +47,9 @@ class SourceConfig(Config):
     loop: bool = param(True, 'Start a file again when it ends')
     realtime: bool = param(
         True, 'Play files at their own speed; false: as fast as they are taken, none skipped')
+    frame_id: str = param(
+        'camera_optical_frame', "The camera's optical frame in TF (x right, y down, z forward); "
+        'several cameras in one graph need a name each')
 
 
 @dataclass(frozen=True)
@@ -136,7 +139,7 @@ class VideoSource:
     def _hand_over(self, rgb: UInt8, stamp_ns: int) -> None:
         self.frames += 1
         try:
-            self._on_image(CameraImage(rgb, stamp_ns))
+            self._on_image(CameraImage(rgb, stamp_ns, self._config.frame_id))
         except Exception:
             log.exception('%s: an image was lost to an unexpected error', self._config.source)
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visa_ros.enrolment.pairs import Beside, Moment, registered, rgba_of
+from visa_ros.reconstruction.rounding import rounded
 from visa_ros.reconstruction.zbuffer import nearest_pixels, project
 from visa_ros.types import Camera, CoarseFrame, Float32, GaussianAvatar
 
@@ -49,7 +50,7 @@ def recolored(avatar: GaussianAvatar, beside: Beside, moments: Sequence[Moment]
     known = (~np.isnan(stacked[..., 0])).sum(0) >= _LEAST_MOMENTS
     colors = avatar.colors.copy()
     colors[hidden[known]] = np.nanmedian(stacked[:, known].astype(np.float32), axis=0) / 255
-    return replace(avatar, colors=colors)
+    return rounded(replace(avatar, colors=colors))
 
 
 def _seen(means: Float32, frame: CoarseFrame, camera: Camera

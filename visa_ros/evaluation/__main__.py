@@ -10,7 +10,6 @@ from visa_ros.errors import VisaError
 MEASUREMENTS = ('avatars', 'behaviour', 'capture', 'display', 'enrolment', 'latency', 'network',
                 'reconstruction', 'reenactment', 'rendering', 'shader', 'shader_runtimes', 'soak',
                 'video', 'watermark', 'wire')
-                'watermark', 'wire')
 
 
 def main() -> None:

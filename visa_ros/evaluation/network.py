@@ -45,11 +45,14 @@ CONDITIONS = {
     '5 % loss': Impairment(loss=0.05),
     '20 % loss': Impairment(loss=0.2),
     '200 kbit/s': Impairment(rate_kbit=200),
+    '500 kbit/s': Impairment(rate_kbit=500),
+    '1 Mbit/s': Impairment(rate_kbit=1000),
     '10 Mbit/s': Impairment(rate_kbit=10_000)}
 OUTAGES_S = (2.0, 20.0)
-JOINS = ('good', '5 % loss', '20 % loss', '10 Mbit/s', '200 kbit/s')
+JOINS = ('good', '5 % loss', '20 % loss', '10 Mbit/s', '1 Mbit/s', '500 kbit/s', '200 kbit/s')
 _STREAMS = ('arrival', 'video', 'poses')
 _SETTLE_S = 3.0
+_RESTART_S = 15.0  # of a process that others wait for
 _STEP_NS = 10_000_000
 
 
@@ -132,12 +135,16 @@ def _pass_all(link: Link, stream: Stream, arguments: argparse.Namespace
         for name in JOINS:
             if name not in arguments.networks:
                 continue
+            if stream.fit(CONDITIONS[name].rate_kbit):
+                time.sleep(_RESTART_S)
             link.impair(CONDITIONS[name])
             start_ns, start_bytes = time.time_ns(), _bytes(link)
             stream.join()
             back(f'late join, {name}', start_ns)
             add(f'late join, {name}', **{'kB': round((_bytes(link) - start_bytes) / 1000)})
             stream.leave()
+        if stream.fit(0):
+            time.sleep(_RESTART_S)
         link.impair(GOOD)
         start_ns = time.time_ns()
         stream.join()

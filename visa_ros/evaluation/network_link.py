@@ -18,6 +18,7 @@ from visa_ros.errors import ResourceError
 
 OPERATOR, ROBOT = HOSTS = ('operator', 'robot')
 _PORT = 'visa0'
+AVATAR_KBIT = 8000  # the launch file's default
 _CONFIG = Path(__file__).resolve().parents[2] / 'config'
 
 
@@ -141,8 +142,11 @@ class Link:
         # Inside of the namespaces the subnet is this link and nothing else.
         environment = options.pop('env', os.environ) | {
             'ROS_AUTOMATIC_DISCOVERY_RANGE': 'SUBNET', 'ROS_DOMAIN_ID': '0'}
-        profile = _CONFIG / ('fastdds_avatar.xml' if module.endswith('avatar_reconstruction')
-                             else 'fastdds_profile.xml')
+        profile = _CONFIG / 'fastdds_profile.xml'
+        if module.endswith('avatar_reconstruction'):
+            profile = _CONFIG / 'fastdds_avatar.xml'
+            environment['RMW_FASTRTPS_PUBLICATION_MODE'] = 'ASYNCHRONOUS'
+            environment.setdefault('VISA_AVATAR_KBIT', str(AVATAR_KBIT))
         if profile.exists():  # as the launch file sets it
             environment['FASTRTPS_DEFAULT_PROFILES_FILE'] = str(profile)
         return subprocess.Popen(

@@ -19,10 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visa_ros.errors import ResourceError
-from visa_ros.evaluation.network_link import OPERATOR, ROBOT, Link
+from visa_ros.evaluation.network_link import AVATAR_KBIT, OPERATOR, ROBOT, Link
 
 FRESH_NS = 250_000_000
 _END_S = 15.0
+_LEAST_AVATAR_KBIT = 40
 _PROBE = 'visa_ros.nodes._probe'
 
 
@@ -65,6 +66,10 @@ class Stream:
         """End all that runs."""
         for name in list(self._running):
             self.stop(name)
+
+    def fit(self, rate_kbit: int) -> bool:
+        """Set up for a link of this rate (0: any), as a user would; return whether it changed."""
+        return False
 
     def join(self) -> None:
         """Start what shows on the robot, last of all."""
@@ -176,7 +181,8 @@ class PoseStream(Stream):
     def __init__(self, link: Link, folder: Path, avatar: Path, hz: float = 30.0) -> None:
         super().__init__(link, folder)
         # keys of this measurement, none of the user's
-        self._environment = {'VISA_CONFIG_DIR': str(folder)}
+        self._environment = {'VISA_CONFIG_DIR': str(folder),
+                             'VISA_AVATAR_KBIT': str(AVATAR_KBIT)}
         self.processes = {
             'poses': (OPERATOR, _PROBE, ('operator', str(folder / 'sent'), str(hz))),
             'avatar': (OPERATOR, 'visa_ros.nodes.avatar_reconstruction', (
@@ -185,6 +191,18 @@ class PoseStream(Stream):
             'renderer': (ROBOT, 'visa_ros.nodes.avatar_renderer', (
                 '--ros-args', '--log-level', 'warn', '-p', 'rendering.width:=256',
                 '-p', 'rendering.height:=256', '-p', 'rendering.threads:=1'))}
+
+    def fit(self, rate_kbit: int) -> bool:
+        """Send the avatar at the rate that doc/deployment.md advises; its process starts again."""
+        kbit = AVATAR_KBIT
+        if rate_kbit:
+            kbit = min(kbit, max(_LEAST_AVATAR_KBIT, round(0.9 * (rate_kbit - 200))))
+        if self._environment['VISA_AVATAR_KBIT'] == str(kbit):
+            return False
+        self._environment['VISA_AVATAR_KBIT'] = str(kbit)
+        self.stop('avatar')
+        self.start('avatar')
+        return True
 
     def join(self) -> None:
         """Start the robot's renderer."""

@@ -28,6 +28,8 @@ from visa_ros.types import (
 
 _NS = 1_000_000_000
 _MAX_TEXT = 4096
+# Of a message's rotations, radians: 0.006 degrees.
+_ROTATION_UNIT = np.float32(1e-4)
 
 
 def stamp_to_msg(stamp_ns: int) -> Time:
@@ -122,10 +124,22 @@ def pose_to_msg(pose: OperatorPose) -> OperatorPoseMsg:
     """Return the pose as a message."""
     return OperatorPoseMsg(
         header=header(pose.stamp_ns, pose.frame_id), operator_id=pose.operator_id,
-        joint_rotations=pose.joint_rotations.astype(np.float32).reshape(-1),
+        version=OperatorPoseMsg.VERSION,
+        joint_rotations=np.rint(_within_half_a_turn(pose.joint_rotations) / _ROTATION_UNIT
+                                ).astype(np.int16).reshape(-1),
         translation=pose.translation.astype(np.float32),
-        blendshapes=np.rint(np.clip(pose.blendshapes, 0, 1) * 255).astype(np.uint8),
-        confidence=pose.confidence.astype(np.float32))
+        blendshapes=_bytes(pose.blendshapes), confidence=_bytes(pose.confidence))
+
+
+def _bytes(values: Float32) -> UInt8:
+    return np.rint(np.clip(values, 0, 1) * 255).astype(np.uint8)
+
+
+def _within_half_a_turn(vectors: Float32) -> Float32:
+    """Return the same rotations, (N, 3) axis-angle, turned the shorter way round."""
+    angles = np.linalg.norm(vectors, axis=1, keepdims=True)
+    turns = np.rint(angles / (2 * np.pi))
+    return vectors * (1 - 2 * np.pi * turns / np.maximum(angles, 1))
 
 
 def pose_from_msg(msg: OperatorPoseMsg) -> OperatorPose:
@@ -135,18 +149,23 @@ def pose_from_msg(msg: OperatorPoseMsg) -> OperatorPose:
     Raises
     ------
     PoseError
-        It holds NaN or infinity, or a time or length that is none.
+        It holds NaN or infinity, or a time or length that is none, or is of another version.
 
     """
+    if msg.version != OperatorPoseMsg.VERSION:
+        raise PoseError(f'a pose of version {msg.version} was refused, this package reads '
+                        f'{OperatorPoseMsg.VERSION}; install the same release of visa_ros on the '
+                        'operator\'s and the robot\'s side')
     if len(msg.operator_id) > _MAX_TEXT:
         raise PoseError(f'a pose of an operator with more than {_MAX_TEXT} characters was refused')
     if bad := _why_bad(msg.header):
         raise PoseError(f'a pose {bad} was refused; mend who sends it')
     return OperatorPose(
-        joint_rotations=np.asarray(msg.joint_rotations, np.float32).reshape(len(JOINTS), 3),
+        joint_rotations=(np.asarray(msg.joint_rotations, np.float32) * _ROTATION_UNIT
+                         ).reshape(len(JOINTS), 3),
         translation=np.asarray(msg.translation, np.float32),
         blendshapes=np.asarray(msg.blendshapes, np.float32) / np.float32(255),
-        confidence=np.clip(np.asarray(msg.confidence, np.float32), 0, 1),
+        confidence=np.asarray(msg.confidence, np.float32) / np.float32(255),
         stamp_ns=stamp_from_msg(msg.header.stamp), frame_id=msg.header.frame_id,
         operator_id=msg.operator_id)
 

@@ -24,7 +24,7 @@ from visa_ros.nodes._conversions import (
     points_to_msg,
     pose_to_msg,
 )
-from visa_ros.nodes._humans import HumanOutputs
+from visa_ros.nodes._humans import HumanOutputs, ros_name
 from visa_ros.nodes._qos import STREAM_OUT
 from visa_ros.nodes._run import StageNode
 from visa_ros.nodes._video import VideoOutput
@@ -74,8 +74,9 @@ class PoseOutputs:
             self._pose, self._joints, self._skeleton, *([self._tf.pub_tf] if self._tf else ())
             ) or bool(self._humans and self._humans.wanted)
 
-    def publish(self, pose: OperatorPose, camera: Camera | None) -> None:
-        """Publish one pose; ``camera`` is that of its image."""
+    def publish(self, pose: OperatorPose, camera: Camera | None,
+                face: Float32 | None = None) -> None:
+        """Publish one pose; ``camera`` is that of its image, ``face`` the mesh seen in it."""
         self._node.send(self._pose, pose_to_msg(pose))
         humans = self._humans if self._humans and self._humans.wanted and camera else None
         skeleton_wanted = self._node.wanted(self._skeleton)
@@ -89,13 +90,14 @@ class PoseOutputs:
             self._model, joints, pose.joint_rotations, pose.translation)
         positions = posed_joints(transforms, joints)
         if humans and camera:
-            humans.publish(pose, positions, camera)
+            humans.publish(pose, positions, camera, face)
         if skeleton_wanted and seen:
             marker = _skeleton_marker(pose, positions)
             self._node.send(self._skeleton, MarkerArray(markers=[marker]))
         if self._tf and seen:
+            operator = ros_name(pose.operator_id)
             self._tf.sendTransform([
-                _transform(pose, f'{name}_{pose.operator_id}', positions[JOINT_INDEX[joint]],
+                _transform(pose, f'{name}_{operator}', positions[JOINT_INDEX[joint]],
                            transforms[JOINT_INDEX[joint], :, :3]
                            @ self._model.rest_alignment[JOINT_INDEX[joint]].T)
                 for name, joint in (('body', 'pelvis'), ('head', 'head'))])

@@ -70,7 +70,7 @@ class PoseCaptureNode(StageNode):
         assert capture
         image = image_from_msg(msg)
         self._last = capture.process(image) or self._last.unseen(image)
-        self._outputs.publish(self._last, capture.camera)
+        self._outputs.publish(self._last, capture.camera, capture.face)
         self._flow.add(image.stamp_ns, time.monotonic() - start_s)
 
     def health(self) -> Health:

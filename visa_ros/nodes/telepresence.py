@@ -85,7 +85,7 @@ class TelepresenceNode(StageNode):
         self._flow = Flow(1 / pacing.capture_fps)
         self.pipeline = Pipeline(
             capture, sinks, pacing,
-            on_pose=lambda pose: self._poses.publish(pose, capture.camera),
+            on_pose=lambda pose: self._poses.publish(pose, capture.camera, capture.face),
             on_frame=self._publish_frame, now_ns=self.now_ns)
         opened.callback(self._print_summary)
         opened.callback(self.pipeline.close)

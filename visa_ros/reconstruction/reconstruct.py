@@ -21,6 +21,7 @@ from visa_ros.reconstruction.network import WEIGHTS, load_network
 from visa_ros.reconstruction.portrait import find_person, to_working_size
 from visa_ros.reconstruction.predict import predict
 from visa_ros.reconstruction.refine import refine
+from visa_ros.reconstruction.rounding import rounded
 from visa_ros.reconstruction.splats import Splats, draw
 from visa_ros.types import Camera, Consent, Float32, GaussianAvatar, UInt8
 
@@ -140,7 +141,7 @@ def reconstruct(portrait: UInt8, consent: Consent, config: ReconstructionConfig 
     clock.done('predict')
     splats = refine(splats, colors, alpha, camera, config.refine_steps, config.seed,
                     clock.within('refine'))
-    avatar = to_rest_pose(model, splats, fit, camera, consent)
+    avatar = rounded(to_rest_pose(model, splats, fit, camera, consent))
     psnr_db = psnr(draw(splats, camera)[..., :3], (rgb / 255).astype(np.float32),
                    solid(alpha) & ~bound.held)
     clock.done('refine')
