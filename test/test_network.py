@@ -51,17 +51,18 @@ def shows_fresh(stream, from_ns):
 class TestNodes:
     """In this order: what one leaves is what the next begins with."""
 
-    def test_who_joins_late_over_a_lossy_network_gets_the_avatar_and_shows_it(
+    def test_who_joins_late_over_a_lossy_narrow_network_gets_the_avatar_and_shows_it(
             self, link, stream):
         wait(lambda: len(stream.sent()) > 30)
         assert len(stream.shown()) == 0, 'nobody draws yet'
-        link.impair(Impairment(loss=0.05))
+        link.impair(Impairment(loss=0.05, rate_kbit=10_000))
         before = sum(link.sent(host)[0] for host in HOSTS)
         joined_ns = time.time_ns()
         stream.join()
         assert shows_fresh(stream, joined_ns)
         crossed = sum(link.sent(host)[0] for host in HOSTS) - before
-        assert crossed > 4e6, 'the avatar came over this link'
+        assert crossed > 1.5e6, 'the avatar came over this link'
+        assert crossed < 5e6, 'and hardly more: without flow control it takes three times its size'
 
     def test_a_fifth_lost_still_shows_most_poses(self, link, stream):
         link.impair(Impairment(loss=0.2))
