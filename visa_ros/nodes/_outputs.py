@@ -131,11 +131,16 @@ class FrameOutputs:
         if self._video:
             self._video.config = video
 
+    @property
+    def failed(self) -> bool:
+        """Whether the video has stopped after a fault."""
+        return bool(self._video and self._video.closed)
+
     def health(self) -> dict[str, object]:
         """Return what diagnostics say of the video."""
         video = self._video
         return {} if video is None else {
-            'video': 'stopped' if video.closed else video.config.transport,
+            'video': 'stopped' if self.failed else video.config.transport,
             'video_coded': video.coded, 'video_dropped': video.dropped}
 
     @property

@@ -115,7 +115,7 @@ class AvatarRendererNode(StageNode):
         return Health(
             ('waiting for an avatar' if stage is None
              else 'the avatar may be shown no more' if stage.withdrawn else message),
-            warn=self._worker.refused + self._loader.refused > 0,
+            warn=self._worker.refused + self._loader.refused > 0 or self._outputs.failed,
             values={'presence': self._presence.name, 'dropped': self._worker.dropped,
                     'refused_poses': self._worker.refused,
                     'refused_avatars': self._loader.refused,

@@ -151,7 +151,8 @@ class TelepresenceNode(StageNode):
         if camera and not camera.ok:
             message = camera.message
         return Health(
-            message, warn=bool(camera and not camera.ok) or self.pipeline.refused > 0,
+            message, warn=(bool(camera and not camera.ok) or self.pipeline.refused > 0
+                           or self._frames.failed),
             values={'presence': self._presence.name, 'fps': round(self.pipeline.statistics.fps, 1),
                     'refused': self.pipeline.refused,
                     **{f'dropped_{name}': n for name, n in self.pipeline.dropped.items()},
