@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -102,6 +103,28 @@ def test_operator_stays_the_same_among_three_people():
                 center = np.median(seen.pose[BODY_CENTER, 0])
                 assert abs(center - known[index]) < 90, f'frame {index}: {center}'
     assert lost < 20
+
+
+def kept_bodies(images: list[tuple[np.ndarray, int]], body_every: int) -> int:
+    """Return how many of the images show the body of the one before."""
+    with Landmarkers(CaptureConfig(hands=False, body_every=body_every)) as trackers:
+        seen = [trackers.detect(rgb, stamp_ns // 10**6) for rgb, stamp_ns in images]
+    pairs = list(itertools.pairwise(seen))
+    # The face is always new.
+    assert not any(np.array_equal(before.face, after.face) for before, after in pairs)
+    return sum(np.array_equal(before.pose, after.pose) for before, after in pairs)
+
+
+def test_calm_body_is_tracked_in_every_second_image():
+    calm = list(frames(Clip('cap12', 0, 40)))
+    assert 12 <= kept_bodies(calm, 2) <= 20
+    assert kept_bodies(calm, 1) == 0
+
+
+def test_moving_body_is_tracked_in_every_image():
+    moving = [(np.ascontiguousarray(rgb[:, round(50 + 40 * np.sin(i / 2)):][:, :300]), stamp_ns)
+              for i, (rgb, stamp_ns) in enumerate(frames(Clip('cap12', 0, 30)))]
+    assert kept_bodies(moving, 2) <= 3
 
 
 def test_somebody_else_takes_the_place_only_after_a_while():

@@ -6,6 +6,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 
 from visa_ros.body.model import load_body_model
@@ -116,7 +117,12 @@ class AvatarStage:
         return self._renderer.render(pose, presence)
 
     def shade(self, frame: CoarseFrame) -> ShadedFrame:
-        """Return what goes on the screen: the frame shaded, or as it is; both are marked."""
+        """
+        Return what goes on the screen, marked: the frame shaded, or as it is.
+
+        Where it is another picture than ``frame.rgb``, that one is not marked: ``mark`` it before
+        it leaves the process.
+        """
         shaded = ShadedFrame(frame.rgb, frame.stamp_ns, frame.presence)
         if self.withdrawn:
             return shaded
@@ -127,16 +133,15 @@ class AvatarStage:
             shaded = replace(shaded, rgb=self._screens[0])
         if self._background:
             shaded = self._background.applied(shaded, frame.alpha)
-        self._mark(shaded.rgb)
+        self.mark(shaded.rgb)
         if shaded.rgba is not None:
-            seen = np.ascontiguousarray(shaded.rgba[..., :3])
-            self._mark(seen)
-            shaded.rgba[..., :3] = seen
-        if shaded.rgb is not frame.rgb:
-            self._mark(frame.rgb)
+            seen = cv2.cvtColor(shaded.rgba, cv2.COLOR_RGBA2RGB)
+            self.mark(seen)
+            cv2.mixChannels([seen], [shaded.rgba], [0, 0, 1, 1, 2, 2])
         return shaded
 
-    def _mark(self, rgb: UInt8) -> None:
+    def mark(self, rgb: UInt8) -> None:
+        """Write the avatar's marks into a picture (H, W, 3), in place."""
         if self._watermark:
             self._watermark.mark(rgb)
         if self._label:

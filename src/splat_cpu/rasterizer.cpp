@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <stdexcept>
+#include <type_traits>
 
 #include "simd.hpp"
 #include "workers.hpp"
@@ -15,6 +16,8 @@ namespace {
 constexpr float kLog2AlphaMin = -7.994353437f;
 constexpr float kLog2AlphaMax = -1.443417e-3f;
 constexpr float kTransmittanceMin = 1e-4f;
+// On a screen a block of pixels is finished when what is behind it is half a grey level at most.
+constexpr float kScreenTransmittanceMin = 0.5f / 255.f;
 
 constexpr float kLog2E = 1.442695041f;
 
@@ -123,7 +126,7 @@ struct ChannelValues<0> {
 template <int Channels>
 struct DrawnBlock {
   Centres centres;
-  Float transmittance;  // the sign bit marks finished pixels
+  Float transmittance;  // the sign bit marks finished pixels, but not on a screen
   Int last;             // last entry of the tile's list that was drawn, or -1
   ChannelValues<Channels> sums;
 };
@@ -186,26 +189,49 @@ SPLAT_INLINE void write(Tile<Block>& tile, const Scene& scene, int x0, int y0,
   });
 }
 
-SPLAT_INLINE uint8_t to_byte(float value) {
-  return uint8_t(std::min(std::max(0.f, value), 1.f) * 255.f + 0.5f);  // NaN becomes 0
+SPLAT_INLINE Int to_byte(Float value) {
+  const Float capped = value > 0.f ? min(value, broadcast(1.f)) : Float{};  // NaN becomes 0
+  return __builtin_convertvector(capped * 255.f + 0.5f, Int);
 }
 
 template <class Block>
-SPLAT_INLINE void write(Tile<Block>& tile, const Scene& scene, int x0, int y0,
+SPLAT_INLINE void write(const Tile<Block>& tile, const Scene& scene, int x0, int y0,
                         const ScreenImage& image) {
-  const float* background = scene.background;
-  tile.for_each_pixel(scene.height - y0, scene.width - x0, [&](int y, int x, const Block& block,
-                                                               int lane) {
-    const int64_t pixel = int64_t(y0 + y) * scene.width + x0 + x;
-    const float transmittance = std::fabs(block.transmittance[lane]);
-    const float alpha = 1.f - transmittance;
-    image.alphas[pixel] = alpha;
-    image.depths[pixel] = alpha > 0.f ? block.sums.values[3][lane] / alpha : 0.f;
+  for (int i = 0; i < kBlocks; ++i) {
+    const Block& block = tile.blocks[i];
+    const int x = x0 + i % kBlockColumns * kBlockWidth;
+    const int y = y0 + i / kBlockColumns * kBlockHeight;
+    const int columns = std::min(kBlockWidth, scene.width - x);
+    const int rows = std::min(kBlockHeight, scene.height - y);
+    const Float alpha = 1.f - block.transmittance;
+    const Float depth = keep(alpha > 0.f, block.sums.values[3] / alpha);
+    Int rgb[3];
     for (int c = 0; c < 3; ++c) {
-      image.rgb[pixel * 3 + c] =
-          to_byte(block.sums.values[c][lane] + transmittance * background[c]);
+      rgb[c] = to_byte(block.sums.values[c] + block.transmittance * scene.background[c]);
     }
-  });
+    for (int row = 0; row < rows; ++row) {
+      const int64_t first = int64_t(y + row) * scene.width + x;
+      for (int column = 0; column < columns; ++column) {
+        const int lane = row * kBlockWidth + column;
+        image.alphas[first + column] = alpha[lane];
+        image.depths[first + column] = depth[lane];
+        for (int c = 0; c < 3; ++c) image.rgb[3 * (first + column) + c] = uint8_t(rgb[c][lane]);
+      }
+    }
+  }
+}
+
+// What `write` would do for a tile that no Gaussian touches.
+void write_background(const Scene& scene, int x0, int y0, const ScreenImage& image) {
+  const int columns = std::min(kTile, scene.width - x0);
+  uint8_t rgb[3];
+  for (int c = 0; c < 3; ++c) rgb[c] = uint8_t(to_byte(broadcast(scene.background[c]))[0]);
+  for (int y = y0; y < std::min(y0 + kTile, scene.height); ++y) {
+    const int64_t first = int64_t(y) * scene.width + x0;
+    std::fill_n(image.alphas + first, columns, 0.f);
+    std::fill_n(image.depths + first, columns, 0.f);
+    for (int x = 0; x < columns; ++x) std::copy_n(rgb, 3, image.rgb + 3 * (first + x));
+  }
 }
 
 }  // namespace
@@ -362,6 +388,7 @@ template <int Channels, bool Record, class Image>
 void Rasterizer::draw(const Scene& scene, const Image& image, int threads) {
   const int channels = Channels ? Channels : scene.total_channels();
   const int tiles = tiles_x_ * tiles_y_;
+  constexpr bool kOnScreen = std::is_same<Image, ScreenImage>::value;
   if (Record) {
     transmittance_.resize(int64_t(tiles) * kPixels);
     last_.resize(int64_t(tiles) * kPixels);
@@ -372,13 +399,19 @@ void Rasterizer::draw(const Scene& scene, const Image& image, int threads) {
     for (int tile = begin; tile < end; ++tile) {
       const int tile_x = tile % tiles_x_, tile_y = tile / tiles_x_;
       const int x0 = tile_x * kTile, y0 = tile_y * kTile;
+      if constexpr (kOnScreen) {
+        if (tile_begin_[tile] == tile_begin_[tile + 1]) {
+          write_background(scene, x0, y0, image);
+          continue;
+        }
+      }
       uint64_t open = 0;  // blocks with unfinished pixels; pixels outside the image are finished
       for (int i = 0; i < kBlocks; ++i) {
         Block& block = area.blocks[i];
         const Int inside = (block.centres.x < float(scene.width - x0)) &
                            (block.centres.y < float(scene.height - y0));
-        block.transmittance = inside ? broadcast(1.f) : broadcast(-1.f);
-        if (!all_negative(block.transmittance)) open |= uint64_t{1} << i;
+        block.transmittance = inside ? broadcast(1.f) : broadcast(kOnScreen ? 0.f : -1.f);
+        if (any(inside)) open |= uint64_t{1} << i;
         block.last = Int{} - 1;
         for (int c = 0; c < channels; ++c) block.sums.values[c] = Float{};
       }
@@ -393,18 +426,27 @@ void Rasterizer::draw(const Scene& scene, const Image& image, int threads) {
           const int i = __builtin_ctzll(touched);
           Block& block = area.blocks[i];
           const Float exponent = log_alpha(s, s.u - block.centres.x, s.v - block.centres.y);
-          const Float alpha =
-              keep(exponent >= kLog2AlphaMin, exp2(min(exponent, s.log_cap)));
+          const Int visible = exponent >= kLog2AlphaMin;
+          const Float capped = min(exponent, s.log_cap);
           const Float before = block.transmittance;
-          const Float after = before - before * alpha;
-          const Int drawn = after > kTransmittanceMin;
-          const Float weight = keep(drawn, before * alpha);
-          const Float next = drawn ? after : (Float)((Int)before | INT32_MIN);
-          block.transmittance = next;
+          Float weight;
+          bool finished;
+          if constexpr (kOnScreen) {
+            weight = before * keep(visible, exp2_of_bytes(capped));
+            block.transmittance = before - weight;
+            finished = all_negative(block.transmittance - kScreenTransmittanceMin);
+          } else {
+            const Float alpha = keep(visible, exp2(capped));
+            const Float after = before - before * alpha;
+            const Int drawn = after > kTransmittanceMin;
+            weight = keep(drawn, before * alpha);
+            block.transmittance = drawn ? after : (Float)((Int)before | INT32_MIN);
+            finished = all_negative(block.transmittance);
+          }
           Float* sums = block.sums.values;
           for (int c = 0; c < channels; ++c) sums[c] += weight * color[c];
           if (Record) block.last = weight > 0.f ? Int{} + int32_t(entry) : block.last;
-          if (all_negative(next)) open &= ~(uint64_t{1} << i);
+          if (finished) open &= ~(uint64_t{1} << i);
         }
       }
 

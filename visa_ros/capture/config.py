@@ -18,6 +18,9 @@ class CaptureConfig(Config):
     hands: bool = param(True, 'Whether fingers are tracked')
     hands_every: int = param(
         1, 'Fingers are tracked on every n-th frame', low=1, high=10, live=True)
+    body_every: int = param(
+        2, 'A body that hardly moves is tracked on every n-th frame; one that moves on every',
+        low=1, high=5, live=True)
     max_side_px: int = param(
         1280, 'Larger images are shrunk to this before tracking, pixels', low=160, high=4096)
     away_s: float = param(

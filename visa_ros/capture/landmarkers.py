@@ -28,6 +28,7 @@ from visa_ros.capture.people import (
     head,
     is_on,
     kept_hands,
+    motion,
     prominence,
 )
 from visa_ros.conventions import BLENDSHAPE_INDEX, BLENDSHAPES
@@ -35,6 +36,7 @@ from visa_ros.types import Float32, UInt8
 
 _CLOCK_SET_MS = 1000
 _MAX_PEOPLE = 4  # that are told apart when the operator is chosen
+_CALM = 0.15     # sizes of the torso a second; slower bodies are tracked every `body_every` images
 
 
 class Landmarkers:
@@ -78,6 +80,9 @@ class Landmarkers:
         self._last: Landmarks | None = None
         self._operator: Operator | None = None
         self._last_seen_ms = 0
+        self._tracked_ms = 0    # when the body was tracked last,
+        self._kept = 0          # how many images it has been kept since,
+        self._speed = np.inf    # and how fast it moved then, sizes of the torso a second
         self._stamp_ms = 0
         self._clock_ms = 0  # what is added to the stamps that come in
         self._frame = 0
@@ -111,12 +116,22 @@ class Landmarkers:
             body = self._find(image)
             if body is None:
                 return None
+            self._tracked_ms, self._kept, self._speed = self._stamp_ms, 0, np.inf
             parts = self._start_parts(image, body, keep_hands=False)
+            face, hands = (part.result() for part in parts)
         else:
             keep_hands = self._frame % self.config.hands_every != 0
+            # Among others every image counts: who passes by must not be taken for the operator.
+            keep_body = (self._kept + 1 < self.config.body_every and self._speed < _CALM
+                         and last.face is not None and self.people == 1)
             parts = self._start_parts(image, last, keep_hands)
-            body = self._follow(image)
-        face, hands = (part.result() for part in parts)
+            body = None if keep_body else self._follow(image, last)
+            face, hands = (part.result() for part in parts)
+            if keep_body and face is not None and is_on(face['face'], last):
+                self._kept += 1
+                body = replace(last, face=None, blendshapes=None, head_matrix=None)
+            elif keep_body:
+                body = self._follow(image, last)
         if (body is not None and last is not None and last.face is not None and face is not None
                 and is_on(face['face'], last) and not is_on(face['face'], body)):
             # The face is where it was: it is the body's tracker that slid to a neighbour.
@@ -189,7 +204,7 @@ class Landmarkers:
     def _is_away(self) -> bool:
         return self._stamp_ms - self._last_seen_ms > 1e3 * self.config.away_s
 
-    def _follow(self, image: UInt8) -> Landmarks | None:
+    def _follow(self, image: UInt8, last: Landmarks) -> Landmarks | None:
         """Track the operator, who was seen in the last frame."""
         assert self._pose is not None
         assert self._operator is not None
@@ -198,7 +213,12 @@ class Landmarkers:
         if not result.pose_landmarks:
             return None
         body = _body(result, 0, image, image)
-        return body if self._operator.is_still(image, body) else None
+        if not self._operator.is_still(image, body):
+            return None
+        elapsed_s = (self._stamp_ms - self._tracked_ms) * 1e-3
+        self._tracked_ms, self._kept = self._stamp_ms, 0
+        self._speed = motion(last, body) / elapsed_s
+        return body
 
     def _only_operator(self, image: UInt8) -> UInt8:
         """Return the image with everything black that is far from the operator."""

@@ -11,12 +11,14 @@ from visa_ros.types import Float32, UInt8
 # MediaPipe's pose landmarks.
 _NOSE, _EYES, _EARS, _MOUTH = 0, [2, 5], [7, 8], [9, 10]
 WRISTS = [15, 16]
+_LIMBS = [11, 12, 13, 14, 15, 16]  # shoulders, elbows, wrists
 _HANDS = [[15, 17, 19, 21], [16, 18, 20, 22]]  # wrist, little finger, index, thumb
 TORSO = [11, 12, 23, 24]
 UPPER_BODY = slice(0, 25)
 _HAND_WRIST = 0  # of the hand's landmarks
 
 _MIN_VISIBILITY = 0.25    # below it an arm cannot own a hand
+_MIN_MOVING = 0.5         # visibility below which a joint does not say that a body moves
 _MIN_IOU = 0.2            # of the operator's torso in consecutive frames
 _MAX_COLOR_DISTANCE = 0.4
 _MIN_COLOR_PX = 4         # sides of a patch that has colours to speak of
@@ -114,6 +116,13 @@ def _overlap(a: Float32, b: Float32) -> bool:
     both = np.prod(np.maximum(high - low, 0))
     either = np.prod(np.ptp(a, 0)) + np.prod(np.ptp(b, 0)) - both
     return bool(both > _MIN_IOU * either)
+
+
+def motion(before: Landmarks, after: Landmarks) -> float:
+    """Return how far the joint in view that moved most has moved, in sizes of the torso."""
+    moved = np.linalg.norm(after.pose[_LIMBS] - before.pose[_LIMBS], axis=1)
+    seen = after.visibility[_LIMBS] > _MIN_MOVING
+    return float((moved * seen).max() / max(np.ptp(after.pose[TORSO], 0).max(), 1.0))
 
 
 def is_on(face: Float32, body: Landmarks) -> bool:

@@ -25,6 +25,8 @@ def log(matrices: Float64) -> Float64:
     xx, yy, zz = m[..., 0, 0], m[..., 1, 1], m[..., 2, 2]
     wx, wy, wz = (m[..., 2, 1] - m[..., 1, 2], m[..., 0, 2] - m[..., 2, 0],
                   m[..., 1, 0] - m[..., 0, 1])
+    if (xx + yy + zz > 0).all():  # turns below 120 degrees: no need to look for a pivot
+        return _rotvec(np.stack((wx, wy, wz), axis=-1), (1 + xx + yy + zz)[..., None])
     xy, yz, zx = (m[..., 0, 1] + m[..., 1, 0], m[..., 1, 2] + m[..., 2, 1],
                   m[..., 2, 0] + m[..., 0, 2])
     # Rows of the quaternion's outer product with itself; the one with the largest pivot is exact.
@@ -33,7 +35,11 @@ def log(matrices: Float64) -> Float64:
                     axis=-1).reshape(*xx.shape, 4, 4)
     pivot = np.diagonal(rows, axis1=-2, axis2=-1).argmax(-1)
     quat = np.take_along_axis(rows, pivot[..., None, None], -2)[..., 0, :]
-    vector, w = quat[..., :3], quat[..., 3:]
+    return _rotvec(quat[..., :3], quat[..., 3:])
+
+
+def _rotvec(vector: Float64, w: Float64) -> Float64:
+    """Return the (..., 3) rotation vectors of quaternions of any length, angles up to pi."""
     sine = np.sqrt((vector * vector).sum(-1, keepdims=True))
     return vector * np.where(w < 0, -1, 1) * (
         2 * np.arctan2(sine, np.abs(w)) / np.maximum(sine, 1e-12))
@@ -68,8 +74,9 @@ def from_line_of_sight(direction: Float64) -> Float64:
     What is seen under a direction looks turned by this much: rotations that were found in an
     image crop are relative to the line of sight, not to the camera.
     """
-    unit = direction / np.linalg.norm(direction)
-    return exp(swing(np.array((0.0, 0.0, 1.0)), unit))
+    x, y, z = (direction / np.linalg.norm(direction)).tolist()
+    k = 1 / (1 + z)
+    return np.array(((1 - k * x * x, -k * x * y, x), (-k * x * y, 1 - k * y * y, y), (-x, -y, z)))
 
 
 def best_rotation(source: Float64, target: Float64, weights: Float64 | None = None) -> Float64:

@@ -61,6 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--frames', type=int, default=10_000,
                         help='at most so many of each clip (default: all)')
     parser.add_argument('--hands-every', type=int, default=1, help='capture.hands_every')
+    parser.add_argument('--body-every', type=int, default=2, help='capture.body_every')
 
 
 def run(arguments: argparse.Namespace) -> Report:
@@ -82,7 +83,7 @@ def run(arguments: argparse.Namespace) -> Report:
         clip = CLIPS[name]
         clip = replace(clip, stop=min(clip.stop, clip.start + arguments.frames))
         row: dict[str, object] = {'input': name}
-        report.rows.append(row | measure(clip, arguments.hands_every).row())
+        report.rows.append(row | measure(clip, arguments.hands_every, arguments.body_every).row())
     for name, image in (('astronaut', samples.portrait()), ('obama', samples.photo('obama'))):
         jitter = jitter_px(image)
         report.rows.append({'input': f'{name}, still'} | {
@@ -124,7 +125,7 @@ class Measured:
             'fps': round(1 / float(total.mean()), 1)}
 
 
-def measure(clip: Clip, hands_every: int = 1) -> Measured:
+def measure(clip: Clip, hands_every: int = 1, body_every: int = 2) -> Measured:
     """Play a clip through trackers, solver and filter."""
     from visa_ros.body.model import load_body_model
     from visa_ros.capture.config import CaptureConfig
@@ -136,7 +137,8 @@ def measure(clip: Clip, hands_every: int = 1) -> Measured:
     solver, smooth = PoseSolver(model), PoseFilter(_mean_joints(model))
     out = Measured()
     last_ns = None
-    with Landmarkers(CaptureConfig(hands_every=hands_every)) as trackers:
+    config = CaptureConfig(hands_every=hands_every, body_every=body_every)
+    with Landmarkers(config) as trackers:
         for rgb, stamp_ns in frames(clip):
             out.frames += 1
             cpu_s = time.process_time()

@@ -33,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--size', type=int, default=512, help='side of the picture [px]')
     parser.add_argument('--capture-fps', type=float, help='pacing.capture_fps')
     parser.add_argument('--hands-every', type=int, help='capture.hands_every')
+    parser.add_argument('--body-every', type=int, help='capture.body_every')
     parser.add_argument('--record', default='', help='also write an MP4, as the demo does')
 
 
@@ -66,7 +67,8 @@ def run(arguments: argparse.Namespace) -> Report:
         from visa_ros.display.files import VideoFile
         sinks.append(VideoFile(Path(arguments.record)))
     capture = PoseCapture(CaptureConfig(
-        operator_id=avatar.consent.operator_id, **_given(hands_every=arguments.hands_every)))
+        operator_id=avatar.consent.operator_id,
+        **_given(hands_every=arguments.hands_every, body_every=arguments.body_every)))
     capture.warm_up()
     pipeline = Pipeline(capture, sinks, PacingConfig(**_given(capture_fps=arguments.capture_fps)))
     pipeline.show(AvatarStage(

@@ -1,6 +1,8 @@
 """What the nodes publish of poses and frames; each topic only while somebody listens."""
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import cv2
 import numpy as np
 from geometry_msgs.msg import Point, TransformStamped
@@ -30,6 +32,9 @@ from visa_ros.nodes._run import StageNode
 from visa_ros.nodes._video import VideoOutput
 from visa_ros.timing import StageTimes
 from visa_ros.types import Camera, CoarseFrame, Float32, OperatorPose, Presence, ShadedFrame, UInt8
+
+if TYPE_CHECKING:
+    from visa_ros.stage import AvatarStage
 
 # Columns: REP-155's body axes (x forward, y left, z up) in the body frame (x left, y up, z
 # forward).
@@ -150,14 +155,17 @@ class FrameOutputs:
                 or any(picture.wanted for picture in self._pictures.values()))
 
     def publish(self, frame: CoarseFrame, shaded: ShadedFrame, times: StageTimes, dropped: int,
-                refused: int, points: tuple[Float32, Float32], frame_id: str) -> None:
-        """Publish one frame; ``points`` are the posed means and their colours."""
+                refused: int, stage: AvatarStage) -> None:
+        """Publish one frame of a stage."""
+        frame_id = stage.frame_id
+        if self._pictures['coarse'].wanted and frame.rgb is not shaded.rgb:
+            stage.mark(frame.rgb)
         self._pictures['coarse'].publish(frame.rgb, frame.stamp_ns, frame_id)
         self._pictures['shaded'].publish(shaded.rgb, frame.stamp_ns, frame_id, shaded.rgba)
         if self._video:
             self._video.publish(shaded, frame_id)
         if self._node.wanted(self._points):
-            self._node.send(self._points, points_to_msg(*points, frame.stamp_ns, frame_id))
+            self._node.send(self._points, points_to_msg(*stage.points(), frame.stamp_ns, frame_id))
         live = frame.presence is Presence.LIVE
         latency_ms = (self._node.now_ns() - frame.stamp_ns) / 1e6 if live else 0.0
         self._node.send(self._timing, FrameTiming(

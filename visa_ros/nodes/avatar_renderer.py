@@ -104,8 +104,7 @@ class AvatarRendererNode(StageNode):
             shaded = stage.shade(frame)
         self._presence = frame.presence
         self._outputs.publish(
-            frame, shaded, times, self._worker.dropped, self._worker.refused, stage.points(),
-            stage.frame_id)
+            frame, shaded, times, self._worker.dropped, self._worker.refused, stage)
         self._flow.add(frame.stamp_ns, time.monotonic() - start_s)
 
     def health(self) -> Health:

@@ -142,7 +142,7 @@ class TelepresenceNode(StageNode):
         if stage:
             self._frames.publish(
                 frame, shaded, times, sum(self.pipeline.dropped.values()), self.pipeline.refused,
-                stage.points(), stage.frame_id)
+                stage)
 
     def health(self) -> Health:
         """Return what is shown and how well."""

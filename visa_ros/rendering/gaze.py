@@ -4,14 +4,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
 
 from visa_ros.body.model import BodyModel
+from visa_ros.capture.rotations import Float64, exp
 from visa_ros.conventions import BLENDSHAPE_INDEX, EYE_LOOK_RAD, JOINT_INDEX
 from visa_ros.types import Float32, GaussianAvatar, OperatorPose
-
-Float64 = NDArray[np.float64]
 
 EYES = [JOINT_INDEX[name] for name in ('left_eye', 'right_eye')]
 # From the root to the head (JOINT_PARENTS).
@@ -108,7 +105,7 @@ class EyeContact:
 
     def to_camera(self, pose: OperatorPose) -> Float64:
         """Return the rotations (2, 3) of left and right eye that look into the camera."""
-        turns = Rotation.from_rotvec(pose.joint_rotations[_TO_HEAD]).as_matrix()
+        turns = exp(pose.joint_rotations[_TO_HEAD].astype(float))
         head, place = turns[0], pose.translation.astype(float)
         for bone, turn in zip(self._bones, turns[1:], strict=True):
             place, head = place + head @ bone, head @ turn

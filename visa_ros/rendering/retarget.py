@@ -5,17 +5,15 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
 
-from visa_ros.body.kinematics import joint_transforms, posed_joints
 from visa_ros.body.model import BodyModel
+from visa_ros.capture.rotations import Float64, exp, log
 from visa_ros.conventions import JOINT_INDEX, JOINTS, PART_INDEX, PARTS
 from visa_ros.types import Float32, GaussianAvatar, OperatorPose
 
-_NECK = JOINT_INDEX['neck']
 # From the root to the chest, and on to the head (JOINT_PARENTS).
-_SPINE = [JOINT_INDEX[name] for name in ('pelvis', 'spine1', 'spine2', 'spine3')]
-_HEAD = [JOINT_INDEX[name] for name in ('neck', 'head')]
+_TO_HEAD = [JOINT_INDEX[name] for name in ('pelvis', 'spine1', 'spine2', 'spine3', 'neck', 'head')]
+_NECK, _HEAD = 4, 5  # of these
 # Joints that are the operator's own, each with the part whose confidence lets it follow.
 _PART_OF_JOINT = {
     JOINTS.index(joint): PART_INDEX[part]
@@ -60,15 +58,16 @@ class Retargeting:
 
     def __init__(self, avatar: GaussianAvatar, model: BodyModel, recentre_s: float,
                  ease_s: float) -> None:
-        self._model = model
-        _, self._joints = model.shaped(avatar.betas)
         self._portrait = avatar.portrait_pose
-        self._portrait_neck = self._neck(self._portrait)
-        portrait = self._portrait.joint_rotations
-        self._portrait_spine = Rotation.from_rotvec(portrait[_SPINE])
-        self._portrait_chest = _product(portrait[_SPINE])
-        self._portrait_head = self._portrait_chest * _product(portrait[_HEAD])
-        self._portrait_neck_turn = Rotation.from_rotvec(portrait[_NECK])
+        # Of the T-pose, pelvis to neck.
+        self._bones = np.diff(model.zero_pose_joints(avatar.betas)[_TO_HEAD[:_HEAD]], axis=0)
+        self._portrait_own = exp(self._portrait.joint_rotations[_OWN_JOINTS].astype(float))
+        self._portrait_turns = turns = _to_head(self._portrait)
+        chest, neck = self._chest_and_neck(turns)
+        self._portrait_bearing = np.stack((chest, chest @ turns[_NECK] @ turns[_HEAD]))
+        self._portrait_neck = self._portrait.translation + neck
+        # What is above each joint of the spine but the first, in the portrait.
+        self._above = np.stack((turns[0], turns[0] @ turns[1], turns[0] @ turns[1] @ turns[2]))
         self.recentre_s = recentre_s
         self.ease_s = ease_s
         self._follow = np.zeros(len(PARTS), np.float32)  # how far each part follows, eased
@@ -77,8 +76,8 @@ class Retargeting:
     def forget(self) -> None:
         """Forget where the operator has been: the next pose counts as the portrait's place."""
         self._watched_s: float | None = None
-        self._usual_chest = self._usual_head = Rotation.identity()
-        self._usual_neck = np.zeros(3, np.float32)
+        self._usual_bearing = np.tile(np.eye(3), (2, 1, 1))  # of chest and head
+        self._usual_neck: Float64 = np.zeros(3)
 
     def __call__(self, pose: OperatorPose, elapsed_s: float) -> OperatorPose:
         """
@@ -92,22 +91,22 @@ class Retargeting:
             Time since the pose before.
 
         """
-        chest = _product(pose.joint_rotations[_SPINE])
-        head = chest * _product(pose.joint_rotations[_HEAD])
-        neck = self._neck(pose)
-        self._get_used_to(chest, head, neck, elapsed_s)
-        rotations = self._portrait.joint_rotations.copy()
-        bearing = self._turn_chest(rotations, chest * self._usual_chest.inv())
-        self._turn_head(rotations, bearing, head * self._usual_head.inv())
-        self._follow_parts(rotations, pose, elapsed_s)
+        turns = _to_head(pose)
+        chest, neck = self._chest_and_neck(turns)
+        neck = pose.translation + neck
+        bearing = np.stack((chest, chest @ turns[_NECK] @ turns[_HEAD]))
+        self._get_used_to(bearing, neck, elapsed_s)
+        shown_turns = self._turned(bearing @ self._usual_bearing.transpose(0, 2, 1))
+        _, shown_neck = self._chest_and_neck(shown_turns)
         shift = _REACH_M * np.tanh((neck - self._usual_neck) / _REACH_M)
-        shown = replace(pose, joint_rotations=rotations, frame_id=self._portrait.frame_id,
-                        translation=self._portrait.translation)
-        return replace(shown, translation=(
-            self._portrait.translation + self._portrait_neck + shift - self._neck(shown)))
+        rotations = self._portrait.joint_rotations.copy()
+        rotations[_TO_HEAD[1:]] = log(shown_turns[1:])
+        self._follow_parts(rotations, pose, elapsed_s)
+        return replace(
+            pose, joint_rotations=rotations, frame_id=self._portrait.frame_id,
+            translation=(self._portrait_neck + shift - shown_neck).astype(np.float32))
 
-    def _get_used_to(self, chest: Rotation, head: Rotation, neck: Float32,
-                     elapsed_s: float) -> None:
+    def _get_used_to(self, bearing: Float64, neck: Float64, elapsed_s: float) -> None:
         """Move the usual place and bearing: their mean at first, a slow low-pass from then on."""
         if self._watched_s is None:
             self._watched_s, share = 0.0, 1.0
@@ -116,54 +115,51 @@ class Retargeting:
         else:
             self._watched_s = min(self._watched_s + elapsed_s, self.recentre_s)
             share = min(elapsed_s / max(self._watched_s, 1e-6), 1.0)
-        self._usual_chest = _between(self._usual_chest, chest, share)
-        self._usual_head = _between(self._usual_head, head, share)
-        self._usual_neck = self._usual_neck + np.float32(share) * (neck - self._usual_neck)
+        self._usual_bearing = _between(self._usual_bearing, bearing, share)
+        self._usual_neck = self._usual_neck + share * (neck - self._usual_neck)
 
-    def _turn_chest(self, rotations: Float32, turn: Rotation) -> Rotation:
-        """Bend the portrait's spine so that the chest turns by this; return its bearing."""
-        third = Rotation.from_rotvec(turn.as_rotvec() / 3)
-        above = self._portrait_spine[0]
-        for joint, own in zip(_SPINE[1:], self._portrait_spine[1:], strict=True):
-            rotations[joint] = (above.inv() * third * above * own).as_rotvec()
-            above = above * own
-        return turn * self._portrait_chest
-
-    def _turn_head(self, rotations: Float32, chest: Rotation, turn: Rotation) -> None:
-        """Turn the portrait's head by this, neck and head half each."""
-        head = turn * self._portrait_head
-        carried = chest * self._portrait_chest.inv() * self._portrait_head
-        half = Rotation.from_rotvec((head * carried.inv()).as_rotvec() / 2)
-        neck = half * chest * self._portrait_neck_turn
-        rotations[_NECK] = (chest.inv() * neck).as_rotvec()
-        rotations[JOINT_INDEX['head']] = (neck.inv() * head).as_rotvec()
+    def _turned(self, turn: Float64) -> Float64:
+        """Return the portrait's rotations from pelvis to head, chest and head turned by (2)."""
+        chest, head = turn @ self._portrait_bearing
+        carried = turn[0] @ self._portrait_bearing[1]  # the head, by the chest alone
+        # A third of the chest's turn in each joint of the spine, half of the head's in the neck.
+        third, half = exp(log(np.stack((turn[0], head @ carried.T))) / np.array(((3.0,), (2.0,))))
+        turns = self._portrait_turns.copy()
+        turns[1:4] = self._above.transpose(0, 2, 1) @ third @ self._above @ turns[1:4]
+        neck = half @ chest @ turns[_NECK]
+        turns[_NECK], turns[_HEAD] = chest.T @ neck, neck.T @ head
+        return turns
 
     def _follow_parts(self, rotations: Float32, pose: OperatorPose, elapsed_s: float) -> None:
         wish = np.minimum(pose.confidence / _SURE, 1)
         step = np.float32(min(elapsed_s / max(self.ease_s, 1e-6), 1))
         self._follow = self._follow + np.clip(wish - self._follow, -step, step)
-        rotations[_OWN_JOINTS] = _between(
-            Rotation.from_rotvec(rotations[_OWN_JOINTS]),
-            Rotation.from_rotvec(pose.joint_rotations[_OWN_JOINTS]),
-            self._follow[_OWN_PARTS, None]).as_rotvec()
+        share = self._follow[_OWN_PARTS]
+        whole, partly = share == 1, (share > 0) & (share < 1)
+        rotations[_OWN_JOINTS[whole]] = pose.joint_rotations[_OWN_JOINTS[whole]]
+        if partly.any():
+            joints = _OWN_JOINTS[partly]
+            rotations[joints] = log(_between(
+                self._portrait_own[partly], exp(pose.joint_rotations[joints].astype(float)),
+                share[partly, None]))
 
-    def _neck(self, pose: OperatorPose) -> Float32:
-        transforms = joint_transforms(
-            self._model, self._joints, pose.joint_rotations, pose.translation)
-        return posed_joints(transforms, self._joints)[_NECK]
+    def _chest_and_neck(self, turns: Float64) -> tuple[Float64, Float64]:
+        """Return the chest's bearing, and the way from the pelvis to the neck, metres."""
+        bearing, way = turns[0], np.zeros(3)
+        for bone, turn in zip(self._bones[:-1], turns[1:4], strict=True):
+            way = way + bearing @ bone
+            bearing = bearing @ turn
+        return bearing, way + bearing @ self._bones[-1]
 
 
-def _product(rotvecs: Float32) -> Rotation:
-    """Return the rotation of a chain of (K, 3) axis-angle vectors, root first."""
-    out, *others = Rotation.from_rotvec(rotvecs)
-    for rotation in others:
-        out = out * rotation
-    return out
+def _to_head(pose: OperatorPose) -> Float64:
+    """Return the local rotations (6, 3, 3) of the joints from the pelvis to the head."""
+    return exp(pose.joint_rotations[_TO_HEAD].astype(float))
 
 
-def _between(first: Rotation, second: Rotation, share: float | NDArray[np.float32]) -> Rotation:
-    """Return the rotations between two, by the shorter way."""
-    return first * Rotation.from_rotvec(share * (first.inv() * second).as_rotvec())
+def _between(first: Float64, second: Float64, share: float | NDArray[np.float32]) -> Float64:
+    """Return the rotations (N, 3, 3) between two, by the shorter way."""
+    return first @ exp(share * log(first.transpose(0, 2, 1) @ second))
 
 
 def blend(first: OperatorPose, second: OperatorPose, share: float) -> OperatorPose:
@@ -178,13 +174,13 @@ def blend(first: OperatorPose, second: OperatorPose, share: float) -> OperatorPo
         0 gives the first, 1 the second.
 
     """
-    rotations = _between(Rotation.from_rotvec(first.joint_rotations),
-                         Rotation.from_rotvec(second.joint_rotations), share)
+    rotations = log(_between(exp(first.joint_rotations.astype(float)),
+                             exp(second.joint_rotations.astype(float)), share))
 
     def mix(a: Float32, b: Float32) -> Float32:
         return (a + np.float32(share) * (b - a)).astype(np.float32)
 
-    return replace(second, joint_rotations=rotations.as_rotvec().astype(np.float32),
+    return replace(second, joint_rotations=rotations.astype(np.float32),
                    translation=mix(first.translation, second.translation),
                    blendshapes=mix(first.blendshapes, second.blendshapes),
                    confidence=mix(first.confidence, second.confidence))
