@@ -4,7 +4,7 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import cv2
 import numpy as np
@@ -135,7 +135,7 @@ class AvatarStage:
             shaded = self._background.applied(shaded, frame.alpha)
         self.mark(shaded.rgb)
         if shaded.rgba is not None:
-            seen = cv2.cvtColor(shaded.rgba, cv2.COLOR_RGBA2RGB)
+            seen = cast(UInt8, cv2.cvtColor(shaded.rgba, cv2.COLOR_RGBA2RGB))
             self.mark(seen)
             cv2.mixChannels([seen], [shaded.rgba], [0, 0, 1, 1, 2, 2])
         return shaded
