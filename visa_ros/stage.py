@@ -136,7 +136,7 @@ class AvatarStage:
             shaded = self._background.applied(shaded, frame.alpha)
         self.mark(shaded.rgb)
         if shaded.rgba is not None:
-            seen = cv2.cvtColor(shaded.rgba, cv2.COLOR_RGBA2RGB)
+            seen = np.asarray(cv2.cvtColor(shaded.rgba, cv2.COLOR_RGBA2RGB), np.uint8)
             self.mark(seen)
             cv2.mixChannels([seen], [shaded.rgba], [0, 0, 1, 1, 2, 2])
         return shaded
