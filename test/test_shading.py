@@ -33,6 +33,7 @@ def weights(tmp_path_factory):
     torch.manual_seed(0)
     network = ShaderNetwork(SMALL)
     torch.nn.init.normal_(network.leave.weight, std=0.02)
+    torch.nn.init.constant_(network.leave.bias, 0.2)
     path = tmp_path_factory.mktemp('shader') / 'shader.safetensors'
     save_network(network, path, {})
     return path
@@ -136,8 +137,10 @@ def test_only_what_has_turned_since_the_portrait_changes(weights, whole_frames):
     change = np.abs(picture.astype(int) - frames[-1].rgb).max(2) > 0
     turned = np.repeat(np.repeat(frames[-1].turning[..., 0], 4, 0), 4, 1)
     assert 0.02 < (turned > 0.9).mean() < 0.3  # the head, by 17 degrees
-    assert change[turned > 0.9].mean() > 0.9
+    alpha = frames[-1].alpha
+    assert change[(turned > 0.9) & (alpha > 0.5)].mean() > 0.99
     assert not change[turned == 0].any()
+    assert not change[alpha == 0].any()  # no halo
     shown = frames[0].alpha > 0.9
     kept = shaded(ShaderStream(SIZE, SIZE, config(weights, window_px=0)), [frames[0]] * 12)[-1]
     same = (np.abs(kept.astype(int) - frames[0].rgb).max(2) == 0)

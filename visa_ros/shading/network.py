@@ -32,6 +32,7 @@ from visa_ros.shading.network_config import REMEDY, WHAT, ShaderNetworkConfig, f
 from visa_ros.weight_file import encode_weights, load_weights, save_weights
 
 _TIME_CHANNELS = 64
+_LEAST_ALPHA = 0.05
 
 
 class Residual(nn.Module):
@@ -89,7 +90,7 @@ class ShaderNetwork(nn.Module):
         self.larger = nn.ModuleList(nn.Conv2d(b, 4 * a, 1) for a, b in pairwise(sizes))
         self.up = nn.ModuleList(
             Residuals(size, config.blocks) for size in sizes[:-1])
-        self.leave = nn.Conv2d(sizes[0], 3 * FEATURE_STRIDE**2, 3, padding=1)
+        self.leave = nn.Conv2d(sizes[0], 3, 3, padding=1)
         for value in self.leave.parameters():  # begins as the render
             nn.init.normal_(value, std=1e-3)
 
@@ -109,7 +110,7 @@ class ShaderNetwork(nn.Module):
         Returns
         -------
         (B, 3, H, W)
-            In about [-1, 1].
+            In about [-1, 1]; only where the avatar is it means anything.
 
         """
         render = pixels[:, 3:6]
@@ -135,12 +136,20 @@ class ShaderNetwork(nn.Module):
 
 def corrected(render: Tensor, guide: Tensor, correction: Tensor) -> Tensor:
     """
-    Return the picture, corrected as far as surfaces have turned since the portrait.
+    Return the picture, corrected smoothly as far as surfaces have turned since the portrait.
 
-    What faces the camera as it did is right already, and what is behind the avatar stays as it
-    is: a guess there is a halo.
+    What faces the camera as it did is right already.  Detail is the render's: a network that
+    corrects each pixel makes grain, which figures of sharpness take for skin.
     """
-    return render + F.pixel_shuffle(guide[:, CHANGED:CHANGED + 1] * correction, FEATURE_STRIDE)
+    alpha, changed = guide[:, :1], guide[:, CHANGED:CHANGED + 1]  # both times alpha
+    wide = F.interpolate(torch.cat([changed * correction, alpha], 1),
+                         scale_factor=float(FEATURE_STRIDE), mode='bilinear')
+    return render + wide[:, :3] / wide[:, 3:].clamp(min=_LEAST_ALPHA)
+
+
+def within(render: Tensor, alpha: Tensor, picture: Tensor) -> Tensor:
+    """Return the picture (B, 3, H, W) where alpha (B, 1, H, W) is 1, the render beside."""
+    return render + alpha * (picture - render)
 
 
 def start(render: Tensor, noise: Tensor) -> Tensor:

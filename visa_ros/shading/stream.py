@@ -145,7 +145,8 @@ class ShaderStream:
                 aside.shutdown(wait=False)
             return
         self._failures = 0
-        weight = self._share * self._weight
+        # Only the avatar: what is guessed behind it is a halo.
+        weight = self._share * self._weight * np.nan_to_num(frame.alpha[window])[..., None]
         mixed = render + weight * (to_bytes(shaded).astype(np.float32) - render)
         picture[window] = np.rint(mixed).astype(np.uint8)
 

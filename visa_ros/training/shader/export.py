@@ -28,6 +28,7 @@ from visa_ros.shading.network import (
     ShaderNetwork,
     load_network,
     start,
+    within,
 )
 from visa_ros.shading.runtime import Job
 from visa_ros.training.shader.streams import People, Streams
@@ -129,6 +130,7 @@ def _seen(network: ShaderNetwork, people: People, crop_px: int) -> Iterator[dict
         batch = streams.next(people.pairs, rng)
         pixels = torch.cat([start(batch.render, batch.noise), batch.render,
                             batch.history.flatten(1, 2)], 1)
-        streams.remember(network(pixels, batch.guide, torch.ones(_STREAMS)))
+        said = network(pixels, batch.guide, torch.ones(_STREAMS))
+        streams.remember(within(batch.render, batch.alpha, said))
         for one, told in zip(pixels.numpy(), batch.guide.numpy(), strict=True):
             yield {PIXELS: one[None], GUIDE: told[None]}

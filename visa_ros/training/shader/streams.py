@@ -92,6 +92,8 @@ class Batch:
     ----------
     render, truth, truth_before, noise : (B, 3, H, W) tensors
     guide : (B, 9 + F, H / 4, W / 4) tensor
+    alpha : (B, 1, H, W) tensor
+        Of the render, in [0, 1].
     shown : (B, 1, H, W) tensor
         Where render or truth show the person, in [0, 1].
     history : (B, 2, 3, H, W) tensor
@@ -106,6 +108,7 @@ class Batch:
     truth_before: Tensor
     noise: Tensor
     guide: Tensor
+    alpha: Tensor
     shown: Tensor
     history: Tensor
     goes_on: Tensor
@@ -206,6 +209,7 @@ class Streams:
             'truth_before': _colors(_blurred(before, soft), stream),
             'noise': stream['noise'], 'history': np.stack(stream['history']),
             'guide': self._guide(stream, pairs['guide']),
+            'alpha': np.ascontiguousarray(rgba['render'][None, ..., 3]),
             'shown': np.maximum(rgba['render'], rgba['truth'])[None, ..., 3],
             'goes_on': np.float32(goes_on)}
 

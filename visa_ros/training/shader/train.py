@@ -19,7 +19,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from visa_ros.shading.network import ShaderNetwork, between, save_network, start
+from visa_ros.shading.network import (
+    ShaderNetwork,
+    between,
+    save_network,
+    start,
+    within,
+)
 from visa_ros.shading.network_config import SIZES
 from visa_ros.training.shader.streams import (
     STRANGERS,
@@ -261,9 +267,10 @@ class Run:
                ) -> _Learnt:
         """Shade a part of the streams; return the picture, and where to go from here."""
         x = between(batch.truth, start(batch.render, batch.noise), t)
-        picture = self.network(
+        said = self.network(
             torch.cat([x, batch.render, past.flatten(1, 2)], 1).contiguous(
                 memory_format=torch.channels_last), batch.guide, t)
+        picture = within(batch.render, batch.alpha, said)
         loss = total = _loss(picture, batch, small, self._config.change_weight)
         critic_slopes: tuple[Tensor, ...] = ()
         if contested:
@@ -398,6 +405,7 @@ def shade(network: ShaderNetwork, pairs: Pairs) -> dict[str, Tensor]:
     """
     render, truth = (torch.from_numpy(pairs[name]).float().movedim(4, 2) / 127.5
                      for name in ('render', 'truth'))
+    alpha = render[:, :, 3:] / 2
     render, truth = (rgba[:, :, :3] - rgba[:, :, 3:] / 2 for rgba in (render, truth))
     sequences, length, _, height, width = render.shape
     generator = torch.Generator().manual_seed(0)
@@ -409,8 +417,9 @@ def shade(network: ShaderNetwork, pairs: Pairs) -> dict[str, Tensor]:
         now = render[:, moment]
         pixels = torch.cat([start(now, noise), now, last, before], 1).contiguous(
             memory_format=torch.channels_last)
-        last, before = network(pixels, torch.from_numpy(pairs['guide'][:, moment]).float(),
-                               torch.ones(sequences)).clamp(-1, 1), last
+        said = network(pixels, torch.from_numpy(pairs['guide'][:, moment]).float(),
+                       torch.ones(sequences))
+        last, before = within(now, alpha[:, moment], said).clamp(-1, 1), last
         made.append(last)
     return {'render': render, 'shaded': torch.stack(made, 1), 'truth': truth}
 
