@@ -139,7 +139,7 @@ def test_only_what_has_turned_since_the_portrait_changes(weights, whole_frames):
     assert 0.02 < (turned > 0.9).mean() < 0.3  # the head, by 17 degrees
     alpha = frames[-1].alpha
     assert change[(turned > 0.9) & (alpha > 0.5)].mean() > 0.99
-    assert not change[turned == 0].any()
+    assert not change[cv2.dilate(turned, np.ones((9, 9))) == 0].any()  # its pixels are 4 wide
     assert not change[alpha == 0].any()  # no halo
     shown = frames[0].alpha > 0.9
     kept = shaded(ShaderStream(SIZE, SIZE, config(weights, window_px=0)), [frames[0]] * 12)[-1]
