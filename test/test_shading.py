@@ -11,7 +11,8 @@ from safetensors.torch import save
 
 from visa_ros.errors import InputError, ResourceError
 from visa_ros.rendering.renderer import AvatarRenderer, RenderingConfig
-from visa_ros.shading.config import ShadingConfig
+from visa_ros.shading.config import GENERIC, ShadingConfig
+from visa_ros.shading.exported import FLOAT, INT8, find_exported
 from visa_ros.shading.guidance import guide, to_bytes, to_network
 from visa_ros.shading.network import (
     ShaderNetwork,
@@ -94,10 +95,19 @@ def test_a_stage_with_weights_shades_its_frames_and_says_so(weights, astronaut):
         picture = stage.shade(frame).rgb
     assert np.abs(picture.astype(int) - frame.rgb).max() > 0
     assert stage.health()['shader'].startswith('torch')
-    plain = AvatarStage(avatar, RenderingConfig(SIZE, SIZE), shading=ShadingConfig())
+    plain = AvatarStage(avatar, RenderingConfig(SIZE, SIZE), shading=ShadingConfig(weights='none'))
     frame = plain.frame()
     assert plain.shade(frame).rgb is frame.rgb
     assert plain.health()['shader'] == 'none'
+
+
+def test_the_shipped_weights_shade_anybody_and_their_graphs_are_theirs(astronaut):
+    avatar, _ = astronaut
+    for precision in (FLOAT, INT8):
+        assert find_exported(GENERIC, precision).is_file()
+    stage = AvatarStage(avatar, RenderingConfig(SIZE, SIZE), shading=ShadingConfig())
+    assert stage.health()['shader'] != 'none'
+    assert load_network(GENERIC).config.features == avatar.features.shape[1]
 
 
 def test_an_avatar_whose_own_shader_cannot_be_used_is_shown_without_it(
