@@ -13,13 +13,14 @@ from visa_ros.errors import InputError, MissingDependencyError, ResourceError
 from visa_ros.shading.exported import FLOAT, INT8, find_exported, manifest_path, onnx_path
 from visa_ros.shading.folded import FoldedNetwork
 from visa_ros.shading.guidance import SHAPE_CHANNELS
+from visa_ros.shading.job import read_job
 from visa_ros.shading.network import (
     ShaderNetwork,
     load_network,
     save_network,
 )
 from visa_ros.shading.network_config import ShaderNetworkConfig
-from visa_ros.shading.runtime import open_runtime, read_job
+from visa_ros.shading.runtime import open_runtime
 
 CHANNELS = (16, 24, 32)
 GUIDE = SHAPE_CHANNELS + 16
@@ -194,7 +195,8 @@ def test_a_missing_runtime_says_how_to_get_it_and_auto_does_without(
 def test_openvino_reports_nothing_to_its_makers(weights):
     pytest.importorskip('openvino', reason='openvino is not installed')
     lines = ['import sys; from pathlib import Path',
-             'from visa_ros.shading.runtime import open_runtime, read_job',
+             'from visa_ros.shading.job import read_job',
+             'from visa_ros.shading.runtime import open_runtime',
              f'open_runtime("openvino", read_job(Path({str(weights)!r}), 32, 32))',
              'print(sys.modules["openvino_telemetry"])',
              'print(sys.modules["openvino.tools.ovc.telemetry_utils"].tm.__name__)']

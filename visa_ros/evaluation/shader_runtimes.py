@@ -14,7 +14,8 @@ from visa_ros.errors import VisaError
 from visa_ros.evaluation.report import Report
 from visa_ros.shading.config import PRECISIONS, RUNTIMES
 from visa_ros.shading.guidance import HISTORY, SIGMA, to_bytes, to_network
-from visa_ros.shading.runtime import ShaderRuntime, open_runtime, read_job
+from visa_ros.shading.job import read_job
+from visa_ros.shading.runtime import ShaderRuntime, open_runtime
 from visa_ros.training.shader.streams import Pairs, People
 from visa_ros.types import Float32, UInt8
 

@@ -20,7 +20,8 @@ from visa_ros.shading.guidance import (
     to_bytes,
     to_network,
 )
-from visa_ros.shading.runtime import ShaderRuntime, open_instead, open_runtime, read_job
+from visa_ros.shading.job import read_job
+from visa_ros.shading.runtime import ShaderRuntime, open_instead, open_runtime
 from visa_ros.types import CoarseFrame, Float32, ShadedFrame, UInt8
 
 log = logging.getLogger(__name__)

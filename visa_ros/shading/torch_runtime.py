@@ -10,8 +10,8 @@ from torch import Tensor
 from visa_ros.errors import InputError
 from visa_ros.shading.exported import INT8
 from visa_ros.shading.folded import FoldedNetwork
+from visa_ros.shading.job import Job
 from visa_ros.shading.network import ShaderNetwork
-from visa_ros.shading.runtime import Job
 from visa_ros.types import Float32
 
 

@@ -24,13 +24,13 @@ from visa_ros.shading.exported import (
     write_manifest,
 )
 from visa_ros.shading.folded import FoldedNetwork
+from visa_ros.shading.job import Job
 from visa_ros.shading.network import (
     ShaderNetwork,
     load_network,
     start,
     within,
 )
-from visa_ros.shading.runtime import Job
 from visa_ros.training.shader.streams import People, Streams
 from visa_ros.types import Float32
 
