@@ -204,8 +204,9 @@ def test_another_sites_page_may_not_open_the_stream(display, origin):
 
 
 def test_its_own_page_may_open_the_stream(display):
-    open_page(display, origin=display.url.rstrip('/'))
-    assert health(display)['clients'] == 1
+    page = open_page(display, origin=display.url.rstrip('/'))  # held: it closes when forgotten
+    wait_until(lambda: health(display)['clients'] == 1)
+    page.close()
 
 
 def test_on_loopback_a_foreign_host_name_is_refused(display):

@@ -2,13 +2,12 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 # Enough for ten minutes at 30 frames a second.
 _KEPT = 18_000
@@ -93,14 +92,16 @@ class RunStatistics:
     """Collect the frames of a run and sum them up."""
 
     def __init__(self) -> None:
-        self._stages: dict[str, deque[float]] = {}
-        self._latencies_ms: deque[float] = deque(maxlen=_KEPT)
-        self._times_s: deque[float] = deque(maxlen=_KEPT)
+        self._stages: dict[str, _Kept] = {}
+        self._latencies_ms = _Kept()
+        self._times_s = _Kept()
 
     def add(self, times: StageTimes, latency_ms: float) -> None:
         """Count one fresh frame that has just been handed to the display."""
         for stage, value in times.ms.items():
-            self._stages.setdefault(stage, deque(maxlen=_KEPT)).append(value)
+            if stage not in self._stages:
+                self._stages[stage] = _Kept()
+            self._stages[stage].append(value)
         self._latencies_ms.append(latency_ms)
         self._times_s.append(time.monotonic())
 
@@ -114,9 +115,31 @@ class RunStatistics:
         """Fresh frames a second over the kept window."""
         if len(self._times_s) < 2:
             return 0.0
-        return (len(self._times_s) - 1) / (self._times_s[-1] - self._times_s[0])
+        times_s = self._times_s.values()
+        return (len(times_s) - 1) / (times_s[-1] - times_s[0])
 
     def rows(self) -> list[dict[str, str | float]]:
         """Return a table row (p50, p95, p99 in ms) for each stage and for the whole way."""
-        return [{'stage': stage, **quantiles_ms(values)} for stage, values in
-                (*self._stages.items(), ('camera to display', self._latencies_ms)) if values]
+        return [{'stage': stage, **quantiles_ms(kept.values())} for stage, kept in
+                (*self._stages.items(), ('camera to display', self._latencies_ms)) if len(kept)]
+
+
+class _Kept:
+    """The last numbers of many, in memory that is there from the first one on."""
+
+    def __init__(self) -> None:
+        self._values = np.zeros(_KEPT)
+        self._count = 0
+
+    def __len__(self) -> int:
+        return min(self._count, _KEPT)
+
+    def append(self, value: float) -> None:
+        self._values[self._count % _KEPT] = value
+        self._count += 1
+
+    def values(self) -> NDArray[np.float64]:
+        """Return them, the oldest first."""
+        if self._count <= _KEPT:
+            return self._values[:self._count]
+        return np.roll(self._values, -(self._count % _KEPT))
