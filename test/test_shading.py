@@ -69,7 +69,7 @@ def frames_of(avatar, window_px):
 
 def config(weights, **values):
     return ShadingConfig(**({'weights': str(weights), 'runtime': 'torch', 'window_px': 96,
-                             'deadline_ms': 0.0} | values))
+                             'deadline_ms': 0.0, 'every': 1} | values))
 
 
 def shaded(stream, frames):
@@ -163,6 +163,39 @@ def test_shading_fades_in(weights, frames):
     change = [np.abs(picture.astype(int) - frames[-1].rgb).mean() for picture in pictures]
     assert change[0] == 0
     assert change[3] < 0.7 * change[12]
+
+
+def test_between_asking_corrections_go_on_glide_and_move_with_the_window(weights, astronaut):
+    avatar, _ = astronaut
+    renderer = AvatarRenderer(avatar, RenderingConfig(SIZE, SIZE), 96)
+    stream = ShaderStream(SIZE, SIZE, config(weights, every=3))
+    asked, changes = [], []
+    runtime = stream.runtime
+
+    class Counting:
+        name = 'counting'
+
+        def __call__(self, *inputs):
+            asked.append(number)
+            return runtime(*inputs)
+
+    stream.runtime = Counting()
+    windows = set()
+    for number in range(40):
+        pose = avatar.portrait_pose
+        rotations = pose.joint_rotations.copy()
+        rotations[15] += (0, 0.3, 0)
+        pose = replace(pose, joint_rotations=rotations, translation=pose.translation + np.array(
+            (0.012 * max(number - 30, 0), 0, 0), np.float32))
+        due = stream.due
+        frame = renderer.render(pose, told=due)
+        assert (frame.turning is not None) == due
+        windows.add(str(frame.window))
+        picture = stream.shade(frame).rgb
+        changes.append(np.abs(picture.astype(int) - frame.rgb).mean())
+    assert asked == list(range(0, 40, 3))
+    assert len(windows) > 1
+    assert min(changes[30:]) > 0.5 * max(changes[30:]) > 0
 
 
 def test_what_is_too_late_fades_out_is_counted_and_the_picture_goes_on(weights, frames):

@@ -114,7 +114,7 @@ class AvatarStage:
         if self.withdrawn:
             return self._nobody
         pose, presence = self._playback.at(time.monotonic())
-        return self._renderer.render(pose, presence)
+        return self._renderer.render(pose, presence, not self.shader or self.shader.due)
 
     def shade(self, frame: CoarseFrame) -> ShadedFrame:
         """

@@ -86,14 +86,14 @@ def _measure(report: Report, name: str, arguments: argparse.Namespace, show: Ste
         weights['generic'] = GENERIC
     shown = {'avatar': sequence.rgb}
     for kind, path in weights.items():
-        shown[kind] = shaded(sequence, ShadingConfig(weights=str(path), deadline_ms=0))
+        shown[kind] = shaded(sequence, ShadingConfig(weights=str(path), deadline_ms=0, every=1))
     for kind, pictures in shown.items():
         report.values.append({'subject': name, 'kind': 'clips', 'method': kind}
                              | figures(sequence, pictures))
     write_sheet(sequence, shown, _OUT / f'enrolment_{name}.png')
     if arguments.rollout_minutes:
         report.notes.append(rollout(sequence, ShadingConfig(
-            weights=str(weights['personal']), deadline_ms=0), arguments.rollout_minutes))
+            weights=str(weights['personal']), deadline_ms=0, every=1), arguments.rollout_minutes))
     seconds = ', '.join(f'{step} {value:.0f}' for step, value in enrolled.seconds.items())
     held_out = ', '.join(f"{kind} {values['PSNR']:.2f} dB"
                          for kind, values in enrolled.held_out.items())

@@ -61,7 +61,7 @@ def run(arguments: argparse.Namespace) -> Report:
     portraits = {path.stem: read_portrait(path) for path in arguments.portraits} or {
         'astronaut': samples.portrait()}
     model = load_body_model()
-    shading = ShadingConfig(weights=arguments.weights, deadline_ms=0, window_px=0)
+    shading = ShadingConfig(weights=arguments.weights, deadline_ms=0, every=1, window_px=0)
     sheet, film = [], []
     for name, rgb in track(portraits.items(), 'portraits', console=Console(stderr=True)):
         face = find_person(rgb).face

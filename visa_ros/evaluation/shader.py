@@ -62,7 +62,7 @@ def add_rollout(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> Report:
     """Shade sequences, compare them with the truth."""
     report = Report('The shader on sequences')
-    config = ShadingConfig(weights=str(arguments.weights), deadline_ms=0)
+    config = ShadingConfig(weights=str(arguments.weights), deadline_ms=0, every=1)
     subjects = sequences(arguments.assets, arguments.people, arguments.first,
                          tuple(arguments.clips), arguments.frames, arguments.keep)
     try:

@@ -152,7 +152,8 @@ class AvatarRenderer:
         shape = self._window.shape if self._window else (0, 0)
         self._buffers = [_buffers(self.camera, (*shape, self._since.stop)) for _ in range(2)]
 
-    def render(self, pose: OperatorPose, presence: Presence = Presence.LIVE) -> CoarseFrame:
+    def render(self, pose: OperatorPose, presence: Presence = Presence.LIVE,
+               told: bool = True) -> CoarseFrame:
         """
         Draw the avatar in a pose.
 
@@ -162,6 +163,8 @@ class AvatarRenderer:
             In the frame of the avatar's camera.
         presence : Presence
             Passed on in the frame.
+        told : bool
+            Whether the window's features and turning are drawn, where there is a window.
 
         Returns
         -------
@@ -179,16 +182,18 @@ class AvatarRenderer:
                             f'{self._frame_id!r}; retarget it first (rendering/playback.py)')
         self.means, quats = self._skinning.pose(pose)
         self._buffers.reverse()
-        rgb, alpha, depth, told = self._buffers[0]
+        rgb, alpha, depth, beside = self._buffers[0]
         self._splatter.draw(self.means, quats, rgb, alpha, depth)
         frame = CoarseFrame(rgb, alpha, depth, pose.stamp_ns, presence, self._head_px())
         if not self._window:
             return frame
         window = self._window.follow(frame.head_px)
+        if not told:
+            return replace(frame, window=window)
         self._turning.into(self._told, quats)
-        self._splatter.draw_features(self.means, quats, self._told, window, told)
-        return replace(frame, window=window, features=told[..., self._own],
-                       turning=told[..., self._since])
+        self._splatter.draw_features(self.means, quats, self._told, window, beside)
+        return replace(frame, window=window, features=beside[..., self._own],
+                       turning=beside[..., self._since])
 
     def light_turns_too(self, pose: OperatorPose) -> None:
         """Count turning from this pose: light has turned with the avatar since its portrait."""

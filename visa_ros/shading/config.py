@@ -26,6 +26,9 @@ class ShadingConfig(Config):
     precision: str = param(
         'auto', 'auto: bfloat16 on a GPU; on a CPU int8 where it was exported of the weights, '
         'else bfloat16 where the CPU has it; float32: as trained', choices=PRECISIONS)
+    every: int = param(
+        4, 'The network is asked for every n-th picture; between, its corrections, which are '
+        'smooth, go on and glide to the next', low=1, high=30)
     steps: int = param(1, 'Steps of the flow per picture', low=1, high=8)
     window_px: int = param(
         256, 'Side of the square around the head that is shaded, a multiple of 16 [px]; 0: the '

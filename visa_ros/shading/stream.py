@@ -17,7 +17,6 @@ from visa_ros.shading.guidance import (
     PIXEL_CHANNELS,
     SIGMA,
     guide,
-    to_bytes,
     to_network,
 )
 from visa_ros.shading.job import read_job
@@ -88,12 +87,22 @@ class ShaderStream:
         self._pixels = np.zeros((PIXEL_CHANNELS, *self._shape), np.float32)
         # The picture that is handed out, and those before it.
         self._pictures = [np.zeros((height, width, 3), np.uint8) for _ in range(HISTORY + 1)]
+        # Levels of 255 that are added in the window, and by how much they change a picture.
+        self._correction, self._change = (
+            np.zeros((*self._shape, 3), np.float32) for _ in range(2))
+        self._window: tuple[slice, slice] | None = None  # that they belong to
+        self._waited = 0  # pictures since the network was asked
         self._last_render: UInt8 | None = None
         self._share = 0.0
         self._retry_s = 0.0
         self._failures = 0  # one after the other
         self._opening: Future[ShaderRuntime] | None = None
         self.late = self.failed = 0
+
+    @property
+    def due(self) -> bool:
+        """Whether the network will be asked for the next picture, and wants to be told of it."""
+        return self._last_render is None or self._waited + 1 >= self._config.every
 
     def reset(self) -> None:
         """Forget what was shown: the next picture begins anew from its render."""
@@ -107,6 +116,8 @@ class ShaderStream:
         """
         Return the frame's picture, shaded in its window as far as time allows.
 
+        Where ``due``, the frame's features and turning are looked at.
+
         Its array is overwritten by the third call after this one.
         """
         self._pictures = [self._pictures[-1], *self._pictures[:-1]]
@@ -115,41 +126,62 @@ class ShaderStream:
         if self._opening and self._opening.done():
             self._take_over(self._opening)
         if time.monotonic() >= self._retry_s:
-            start_s = time.perf_counter()
             self._shade_into(picture, frame)
-            self._adapt((time.perf_counter() - start_s) * 1e3)
         return ShadedFrame(picture, frame.stamp_ns, frame.presence)
 
     def _shade_into(self, picture: UInt8, frame: CoarseFrame) -> None:
         window = frame.window
         assert window
         render = frame.rgb[window]
-        if self._last_render is None or _cut(render, self._last_render):
+        due, begins = self.due, self._last_render is None
+        if self._last_render is None or (
+                self._window == window and _cut(render, self._last_render)):
+            due = begins = True
             for before in self._pictures[1:]:
                 np.copyto(before, frame.rgb)
         self._last_render = render.copy()
-        try:
-            shaded = self._ask(render, guide(frame, self._features),
-                               [before[window] for before in self._pictures[1:]])
-            if not np.isfinite(shaded).all():
-                raise ArithmeticError('the shader returned NaN or infinity')
-        except Exception as error:  # a runtime's own: the avatar itself is shown instead
-            self.failed += 1
-            self._share = 0.0
-            self._retry_s = time.monotonic() + _RETRY_S
-            self.reset()
-            log.warning('shading: %s; the avatar is shown as it is drawn', error)
-            self._failures += 1
-            if self._failures == _GIVE_UP and not self._opening:
-                aside = ThreadPoolExecutor(1)  # it takes a second or more
-                self._opening = aside.submit(open_instead, self.runtime, self._job)
-                aside.shutdown(wait=False)
-            return
-        self._failures = 0
+        self._follow(window)
+        self._waited += 1
+        if due:
+            start_s = time.perf_counter()
+            try:
+                wanted = self._ask(render, guide(frame, self._features),
+                                   [before[window] for before in self._pictures[1:]])
+            except Exception as error:  # a runtime's own: the avatar itself is shown instead
+                self._fail(error)
+                return
+            took_ms = (time.perf_counter() - start_s) * 1e3
+            self._failures = self._waited = 0
+            if begins:
+                self._correction[:] = wanted
+            self._change[:] = (wanted - self._correction) / self._config.every
+        self._correction += self._change
         # Only the avatar: what is guessed behind it is a halo.
         weight = self._share * self._weight * np.nan_to_num(frame.alpha[window])[..., None]
-        mixed = render + weight * (to_bytes(shaded).astype(np.float32) - render)
-        picture[window] = np.rint(mixed).astype(np.uint8)
+        mixed = render + weight * self._correction
+        picture[window] = np.rint(mixed, out=mixed).clip(0, 255, out=mixed)
+        if due:
+            self._adapt(took_ms)
+
+    def _follow(self, window: tuple[slice, slice]) -> None:
+        """Move corrections with the window: they stay where they are in the picture."""
+        if self._window and self._window != window:
+            for field in (self._correction, self._change):
+                field[:] = _moved(field, *(now.start - before.start for now, before in
+                                           zip(window, self._window, strict=True)))
+        self._window = window
+
+    def _fail(self, error: Exception) -> None:
+        self.failed += 1
+        self._share = 0.0
+        self._retry_s = time.monotonic() + _RETRY_S
+        self.reset()
+        log.warning('shading: %s; the avatar is shown as it is drawn', error)
+        self._failures += 1
+        if self._failures == _GIVE_UP and not self._opening:
+            aside = ThreadPoolExecutor(1)  # it takes a second or more
+            self._opening = aside.submit(open_instead, self.runtime, self._job)
+            aside.shutdown(wait=False)
 
     def _take_over(self, opening: Future[ShaderRuntime]) -> None:
         """Go on with another runtime; what cannot be opened is not asked for again soon."""
@@ -164,7 +196,7 @@ class ShaderStream:
             log.warning('shading goes on with %s', self.runtime.name)
 
     def _ask(self, render: UInt8, told: Float32, before: list[UInt8]) -> Float32:
-        """Go from the disturbed render to the photograph; return (3, h, w) in [-1, 1]."""
+        """Go from the disturbed render to the photograph; return (h, w, 3), levels to add."""
         pixels = self._pixels
         pixels[3:6] = to_network(render)
         for index, picture in enumerate(before):
@@ -174,7 +206,9 @@ class ShaderStream:
         for t, following in pairwise(self._times):
             answer = self.runtime(pixels, told, t)
             pixels[:3] = (1 - following) * answer + following * beginning
-        return answer
+        if not np.isfinite(answer).all():
+            raise ArithmeticError('the shader returned NaN or infinity')
+        return np.ascontiguousarray((127.5 * (answer - pixels[3:6])).transpose(1, 2, 0))
 
     def _adapt(self, took_ms: float) -> None:
         if self._config.deadline_ms and took_ms > self._config.deadline_ms:
@@ -189,6 +223,16 @@ class ShaderStream:
 
 def _cut(render: UInt8, before: UInt8) -> bool:
     return float(np.abs(to_network(render[::4, ::4]) - to_network(before[::4, ::4])).mean()) > _CUT
+
+
+def _moved(values: Float32, rows: int, columns: int) -> Float32:
+    """Return (h, w, 3) as a window that went on by so much sees it; 0 where it is new."""
+    out = np.zeros_like(values)
+    height, width = values.shape[:2]
+    if abs(rows) < height and abs(columns) < width:
+        out[max(-rows, 0):height - max(rows, 0), max(-columns, 0):width - max(columns, 0)] = (
+            values[max(rows, 0):height + min(rows, 0), max(columns, 0):width + min(columns, 0)])
+    return out
 
 
 def _window_weight(height: int, width: int, picture_height: int, picture_width: int) -> Float32:
