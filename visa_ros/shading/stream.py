@@ -142,6 +142,8 @@ class ShaderStream:
         self._last_render = render.copy()
         self._follow(window)
         self._waited += 1
+        # Only the avatar, then and now: what is guessed behind it is a halo.
+        alpha = np.nan_to_num(frame.alpha[window])[..., None]
         if due:
             start_s = time.perf_counter()
             try:
@@ -152,13 +154,12 @@ class ShaderStream:
                 return
             took_ms = (time.perf_counter() - start_s) * 1e3
             self._failures = self._waited = 0
+            wanted *= alpha
             if begins:
                 self._correction[:] = wanted
             self._change[:] = (wanted - self._correction) / self._config.every
         self._correction += self._change
-        # Only the avatar: what is guessed behind it is a halo.
-        weight = self._share * self._weight * np.nan_to_num(frame.alpha[window])[..., None]
-        mixed = render + weight * self._correction
+        mixed = render + self._share * self._weight * alpha * self._correction
         picture[window] = np.rint(mixed, out=mixed).clip(0, 255, out=mixed)
         if due:
             self._adapt(took_ms)
