@@ -3,6 +3,8 @@ import os
 import tempfile
 from pathlib import Path
 
+import av
+import numpy as np
 import pytest
 
 _ROOT = Path(__file__).resolve().parents[1]
@@ -36,3 +38,20 @@ def astronaut():
 
     consent = Consent('operator', 'operator', 0, 'test')
     return cached_avatar(read_portrait('demo'), consent)
+
+
+@pytest.fixture
+def grey_video(tmp_path):
+    """Return what writes a video of so many grey pictures, ten a second, and returns its path."""
+    def write(count):
+        path = tmp_path / 'grey.mp4'
+        with av.open(str(path), 'w') as container:
+            stream = container.add_stream('mpeg4', rate=10)
+            stream.width, stream.height = 160, 128
+            frame = av.VideoFrame.from_ndarray(np.full((128, 160, 3), 128, np.uint8))
+            for _ in range(count):
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode())
+        return path
+
+    return write

@@ -1,7 +1,6 @@
 """A clip becomes an avatar with a shader of its own: real clips, real training, briefly."""
 from dataclasses import replace
 
-import av
 import cv2
 import numpy as np
 import pytest
@@ -38,19 +37,6 @@ def enrolled():
     result = enrol(samples.video('cap13'), CONSENT, config=BRIEF,
                    progress=lambda step, share: steps.append((step, share)))
     return result, steps
-
-
-@pytest.fixture
-def grey_video(tmp_path):
-    path = tmp_path / 'grey.mp4'
-    with av.open(str(path), 'w') as container:
-        stream = container.add_stream('mpeg4', rate=10)
-        stream.width, stream.height = 160, 128
-        frame = av.VideoFrame.from_ndarray(np.full((128, 160, 3), 128, np.uint8))
-        for _ in range(30):
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-    return path
 
 
 def test_a_clip_becomes_an_avatar_and_a_shader_that_is_judged_by_what_it_did_not_see(enrolled):
@@ -99,7 +85,7 @@ def test_another_persons_portrait_is_refused():
 
 def test_a_clip_without_anybody_is_refused(grey_video):
     with pytest.raises(InputError, match='shows a person for 0 s'):
-        enrol(grey_video, CONSENT, config=BRIEF)
+        enrol(grey_video(30), CONSENT, config=BRIEF)
 
 
 def test_the_command_says_what_is_wrong_before_it_works(tmp_path, monkeypatch, capsys):

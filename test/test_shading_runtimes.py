@@ -192,6 +192,12 @@ def test_a_missing_runtime_says_how_to_get_it_and_auto_does_without(
     assert open_runtime('auto', read_job(weights, 32, 32)).name.startswith('torch')
 
 
+def printed(lines):
+    """Return what a fresh process prints, by lines."""
+    return subprocess.run([sys.executable, '-c', '\n'.join(lines)], check=True,
+                          capture_output=True, text=True).stdout.splitlines()
+
+
 def test_openvino_reports_nothing_to_its_makers(weights):
     pytest.importorskip('openvino', reason='openvino is not installed')
     lines = ['import sys; from pathlib import Path',
@@ -200,9 +206,7 @@ def test_openvino_reports_nothing_to_its_makers(weights):
              f'open_runtime("openvino", read_job(Path({str(weights)!r}), 32, 32))',
              'print(sys.modules["openvino_telemetry"])',
              'print(sys.modules["openvino.tools.ovc.telemetry_utils"].tm.__name__)']
-    out = subprocess.run([sys.executable, '-c', '\n'.join(lines)], check=True,
-                         capture_output=True, text=True).stdout.split()
-    assert out == ['None', 'openvino.tools.ovc.telemetry_stub']
+    assert printed(lines) == ['None', 'openvino.tools.ovc.telemetry_stub']
 
 
 def test_an_exported_graph_needs_no_torch(exported):
@@ -212,8 +216,6 @@ def test_an_exported_graph_needs_no_torch(exported):
              'from visa_ros.shading.stream import ShaderStream',
              f'stream = ShaderStream(64, 64, ShadingConfig(weights={str(exported)!r}))',
              'print(stream.runtime.name); print("torch" in sys.modules)']
-    name, torch_is_loaded = subprocess.run(
-        [sys.executable, '-c', '\n'.join(lines)], check=True, capture_output=True,
-        text=True).stdout.splitlines()
+    name, torch_is_loaded = printed(lines)
     assert 'int8' in name
     assert torch_is_loaded == 'False'

@@ -17,6 +17,8 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,28 +87,6 @@ def _add_enroll(commands: _Commands) -> None:
 
 
 def _enroll(arguments: argparse.Namespace) -> None:
-    if arguments.video:
-        _enroll_clip(arguments, arguments.video, arguments.out
-                     or arguments.video.with_suffix('.visa'))
-        return
-    from tempfile import TemporaryDirectory
-
-    from rich.progress import Progress
-
-    from visa_ros.capture.source import SourceConfig
-    from visa_ros.enrolment.record import open_screen, record
-
-    with TemporaryDirectory(prefix='visa_') as folder:
-        clip = Path(folder) / 'clip.mp4'
-        with Progress() as bars:
-            task = bars.add_task('', total=1.0)
-            record(SourceConfig(arguments.camera, 1280, 720, loop=False), clip,
-                   screen=open_screen(),
-                   say=lambda text, share: bars.update(task, completed=share, description=text))
-        _enroll_clip(arguments, clip, arguments.out or Path(f'{arguments.operator_id}.visa'))
-
-
-def _enroll_clip(arguments: argparse.Namespace, video: Path, out: Path) -> None:
     import time
 
     from rich.progress import Progress
@@ -128,7 +108,7 @@ def _enroll_clip(arguments: argparse.Namespace, video: Path, out: Path) -> None:
     key = load_or_make_key(trust_folder(arguments.folder))  # before the work, not after it
     portrait = read_portrait(arguments.portrait) if arguments.portrait else None
     config = EnrolmentConfig(tune_s=60 * arguments.minutes)
-    with Progress() as bars:
+    with _filmed(arguments) as video, Progress() as bars:
         tasks: dict[str, Any] = {}
 
         def show(step: str, share: float) -> None:
@@ -137,6 +117,8 @@ def _enroll_clip(arguments: argparse.Namespace, video: Path, out: Path) -> None:
             bars.update(tasks[step], completed=share)
 
         enrolled = enrol(video, consent, portrait, config, progress=show)
+    out = arguments.out or (arguments.video.with_suffix('.visa') if arguments.video
+                            else Path(f'{arguments.operator_id}.visa'))
     avatar = signed(enrolled.avatar, key)
     avatar_file.save(avatar, out)
     write_preview(enrolled, out.with_suffix('.png'))
@@ -149,6 +131,29 @@ def _enroll_clip(arguments: argparse.Namespace, video: Path, out: Path) -> None:
     print(f'{out}: avatar {avatar_file.avatar_id(avatar)[:12]} of {consent.operator_id}, made in '
           f'{sum(enrolled.seconds.values()):.0f} s; preview: {out.with_suffix(".png")}\n'
           f'Show it: ros2 launch visa_ros telepresence.launch.py portrait:={out}')
+
+
+@contextmanager
+def _filmed(arguments: argparse.Namespace) -> Iterator[Path]:
+    """Yield the clip: the user's, or one of the camera's that is deleted afterwards."""
+    if arguments.video:
+        yield arguments.video
+        return
+    from tempfile import TemporaryDirectory
+
+    from rich.progress import Progress
+
+    from visa_ros.capture.source import SourceConfig
+    from visa_ros.enrolment.record import open_screen, record
+
+    with TemporaryDirectory(prefix='visa_') as folder:
+        clip = Path(folder) / 'clip.mp4'
+        with Progress() as bars:
+            task = bars.add_task('', total=1.0)
+            record(SourceConfig(arguments.camera, 1280, 720, loop=False), clip,
+                   screen=open_screen(),
+                   say=lambda text, share: bars.update(task, completed=share, description=text))
+        yield clip
 
 
 def _add_key(commands: _Commands) -> None:

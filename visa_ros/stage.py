@@ -4,7 +4,7 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import cv2
 import numpy as np
@@ -17,6 +17,7 @@ from visa_ros.rendering.background import Background
 from visa_ros.rendering.playback import PlaybackConfig, PosePlayback
 from visa_ros.rendering.renderer import AvatarRenderer, RenderingConfig
 from visa_ros.shading.config import ShadingConfig
+from visa_ros.shading.stream import ShaderStream
 from visa_ros.trust.watermark import Watermark, WatermarkConfig, draw_label
 from visa_ros.types import (
     CoarseFrame,
@@ -27,9 +28,6 @@ from visa_ros.types import (
     ShadedFrame,
     UInt8,
 )
-
-if TYPE_CHECKING:
-    from visa_ros.shading.stream import ShaderStream
 
 log = logging.getLogger(__name__)
 
@@ -173,8 +171,6 @@ def _shader(own: bytes, rendering: RenderingConfig, shading: ShadingConfig
     """Return what shades; an avatar whose own shader cannot be used is shaded as anybody."""
     if not shading.source(own):
         return None
-    from visa_ros.shading.stream import ShaderStream  # torch takes seconds to import
-
     try:
         return ShaderStream(rendering.width, rendering.height, shading, own)
     except ResourceError as error:

@@ -133,10 +133,10 @@ class ShaderStream:
         window = frame.window
         assert window
         render = frame.rgb[window]
-        due, begins = self.due, self._last_render is None
-        if self._last_render is None or (
-                self._window == window and _cut(render, self._last_render)):
-            due = begins = True
+        begins = self._last_render is None or (
+            self._window == window and _cut(render, self._last_render))
+        due = begins or self.due
+        if begins:
             for before in self._pictures[1:]:
                 np.copyto(before, frame.rgb)
         self._last_render = render.copy()

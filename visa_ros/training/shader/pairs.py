@@ -244,7 +244,6 @@ class _Renderer:
         self._renderer = AvatarRenderer(
             avatar, RenderingConfig(WINDOW_PX, WINDOW_PX, background='#000000', backend='cpu'),
             window_px=0, camera=camera)
-
         self.light_turns_too = self._renderer.light_turns_too
 
     def __call__(self, pose: OperatorPose) -> tuple[Float32, UInt8]:
