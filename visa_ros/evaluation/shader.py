@@ -13,6 +13,7 @@ from rich.progress import track
 
 from visa_ros._optional import require
 from visa_ros.evaluation.avatars_subjects import CLIPS
+from visa_ros.evaluation.features import feature_distance
 from visa_ros.evaluation.metrics import compare
 from visa_ros.evaluation.report import Report
 from visa_ros.evaluation.shader_sequences import Sequence, sequences
@@ -131,11 +132,11 @@ def figures(sequence: Sequence, pictures: UInt8) -> dict[str, float]:
     -------
     dict of str to float
         'PSNR' (dB) and 'SSIM' where render or truth show the person; 'head', the PSNR there;
-        'ID-L2', the distance of dlib's face descriptors (one person: below
-        0.6); 'sharpness', the mean absolute difference to
-        the blurred picture over the truth's; 'warp error', the mean absolute difference to the
-        last picture moved by the truth's optical flow, over the truth's; 'first quarter' and
-        'last quarter', the PSNR there.
+        'ID-L2', the distance of dlib's face descriptors (one person: below 0.6); 'features',
+        ``feature_distance`` in the window around the head; 'sharpness', the mean absolute
+        difference to the blurred picture over the truth's; 'warp error', the mean absolute
+        difference to the last picture moved by the truth's optical flow, over the truth's;
+        'first quarter' and 'last quarter', the PSNR there.
 
     """
     compared: dict[str, list[float]] = defaultdict(list)
@@ -151,6 +152,9 @@ def figures(sequence: Sequence, pictures: UInt8) -> dict[str, float]:
         corners = sequence.corners(moment)
         faces = [descriptor(picture, corners) for picture in (truth, pictures[moment])]
         compared['ID-L2'].append(float(np.linalg.norm(faces[0] - faces[1])))
+        window = sequence.frame(moment).window
+        assert window
+        compared['features'].append(feature_distance(pictures[moment][window], truth[window]))
         person = truth_alpha > 0.9
         compared['sharpness'].append(_detail(pictures[moment], person) / _detail(truth, person))
     quarter = max(len(compared['PSNR']) // 4, 1)
@@ -203,7 +207,8 @@ def tabulate(report: Report) -> None:
         report.rows.append(row)
     report.notes += [
         'PSNR (dB) and SSIM where the truth or the render shows the person; head: PSNR there; '
-        'ID-L2: distance of face descriptors; sharpness, warp error: over those of the truth '
+        'ID-L2: distance of face descriptors; features: distance of those of EfficientNet-Lite0 '
+        'around the head; sharpness, warp error: over those of the truth '
         '(warp error: difference to the last picture moved by the flow of the truth)',
         'people: test split, avatars of one portrait as for anybody, moved as the test clip; '
         'clips: the first frame is the portrait, later frames are the truth and were fitted']
