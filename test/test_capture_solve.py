@@ -20,7 +20,7 @@ from visa_ros.capture.rotations import (
 )
 from visa_ros.capture.solve import PoseSolver
 from visa_ros.conventions import BLENDSHAPE_INDEX, JOINT_INDEX, JOINT_PARENTS, PART_INDEX
-from visa_ros.evaluation.capture import CLIPS, jitter_px, measure, project, reprojection_px
+from visa_ros.evaluation.capture import CLIPS, jitter_px, measure, reprojection_px
 from visa_ros.types import Camera
 
 MODEL = load_body_model()
@@ -188,7 +188,7 @@ def test_still_face_does_not_shake():
 
 def test_projection_is_the_cameras():
     camera = Camera.from_focal(500, 640, 480)
-    np.testing.assert_allclose(project(np.array([(0.1, -0.2, 2.0)]), camera), [(345, 190)])
+    np.testing.assert_allclose(camera.project(np.array([(0.1, -0.2, 2.0)])), [(345, 190)])
 
 
 def test_exp_and_log_agree_with_scipy():

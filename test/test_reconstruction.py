@@ -25,7 +25,6 @@ from visa_ros.reconstruction.reconstruct import (
     psnr,
     reconstruct,
 )
-from visa_ros.reconstruction.zbuffer import project
 from visa_ros.rendering.splat_cpu import SplatCpu
 from visa_ros.types import Camera, Consent
 
@@ -217,7 +216,7 @@ def test_what_moves_stays_in_one_piece(built, viewer):
 def test_the_head_carries_its_hair(built, viewer):
     avatar, _, _ = built
     pose = avatar.portrait_pose
-    pixels = project(viewer.skinning.pose(pose)[0], avatar.camera)
+    pixels = avatar.camera.project(viewer.skinning.pose(pose)[0])
     hair = (np.abs(pixels - (225, 40)) < 12).all(1)  # above the forehead
     chest = (np.abs(pixels - (200, 400)) < 20).all(1)
     before = viewer.skinning.pose(pose)[0].copy()

@@ -22,7 +22,6 @@ from visa_ros.reconstruction.anatomy import (
 )
 from visa_ros.reconstruction.fit import BodyFit
 from visa_ros.reconstruction.reconstruct import ReconstructionConfig, posed_body, reconstruct
-from visa_ros.reconstruction.zbuffer import project
 from visa_ros.rendering.splat_cpu import SplatCpu
 from visa_ros.types import Consent
 
@@ -84,7 +83,7 @@ class Face:
 
     def pixels(self, pose, points):
         body = posed_body(self.model, BodyFit(self.avatar.betas, pose, 0, 0))
-        return project(points.on(body, self.model.faces), self.avatar.camera)
+        return self.avatar.camera.project(points.on(body, self.model.faces))
 
     def within(self, pose, *contours):
         """Return the pixels within contours of face landmarks."""

@@ -13,7 +13,6 @@ from visa_ros.capture.source import read_video
 from visa_ros.conventions import BLENDSHAPE_INDEX, JOINT_INDEX, JOINTS
 from visa_ros.reconstruction.fit import fit_body
 from visa_ros.reconstruction.portrait import find_person
-from visa_ros.reconstruction.zbuffer import project
 from visa_ros.types import Camera
 
 CAMERA = Camera.from_focal(820, 512, 512)
@@ -50,10 +49,10 @@ def person(model, seed, arms=HALF_RAISED):
     visibility = np.zeros(33, np.float32)
     for landmark, (joint, up) in SEEN.items():
         world[landmark] = joints[JOINT_INDEX[joint]]
-        pose[landmark] = project(world[landmark] - (0, up, 0), CAMERA)
+        pose[landmark] = CAMERA.project(world[landmark] - (0, up, 0))
         visibility[landmark] = 1
     landmarks = Landmarks(512, 512, pose, world, visibility,
-                          face=project(points[:478], CAMERA).astype(np.float32),
+                          face=CAMERA.project(points[:478]).astype(np.float32),
                           blendshapes=blendshapes)
     return points, landmarks
 
@@ -66,7 +65,7 @@ def test_a_person_is_found_again_from_the_landmarks(model, seed):
         fit.betas, fit.pose.blendshapes, fit.pose.joint_rotations, fit.pose.translation)
     assert fit.face_px < 0.7
     assert fit.joints_px < 4
-    away = np.linalg.norm(project(found, CAMERA) - project(truth, CAMERA), axis=1)
+    away = np.linalg.norm(CAMERA.project(found) - CAMERA.project(truth), axis=1)
     assert away[:478].mean() < 1
     joints = {name: away[478 + JOINT_INDEX[name]] for name in JOINTS}
     assert joints['head'] < 6
@@ -130,4 +129,4 @@ def test_no_hand_is_lifted_into_a_close_up_that_shows_none(model):
     camera = Camera.from_focal(1.6 * width, width, height)
     found = joints_of(model, fit_body(model, find_person(rgb), camera))
     for wrist in ('left_wrist', 'right_wrist'):
-        assert project(found[wrist], camera)[1] > height
+        assert camera.project(found[wrist])[1] > height

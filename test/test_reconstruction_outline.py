@@ -16,7 +16,7 @@ from visa_ros.reconstruction.gaps import open_gaps
 from visa_ros.reconstruction.matte import foreground, matte
 from visa_ros.reconstruction.portrait import find_person, to_working_size
 from visa_ros.reconstruction.reconstruct import posed_body, to_rest_pose
-from visa_ros.reconstruction.zbuffer import project, rasterize_mesh
+from visa_ros.reconstruction.zbuffer import rasterize_mesh
 from visa_ros.rendering.splat_cpu import SplatCpu
 from visa_ros.types import Camera, Consent
 
@@ -77,7 +77,7 @@ def standing_person(wall):
     stripes = np.where(np.arange(512)[None, :, None] // 6 % 2, (60, 40, 90), (150, 140, 170))
     rng = np.random.default_rng(1)
     picture = np.where(seen[..., None], stripes, wall) + rng.normal(0, 3, (512, 512, 3))
-    face = project(model.face_landmarks.on(body, model.faces), camera)
+    face = camera.project(model.face_landmarks.on(body, model.faces))
     return (seen, np.rint(picture).clip(0, 255).astype(np.uint8), model, body,
             face.astype(np.float32), camera)
 
@@ -167,7 +167,7 @@ class Portrait:
         transforms = joint_transforms(self.model, joints, pose.joint_rotations, pose.translation)
         shapes = self.model.blendshapes.offsets(pose.blendshapes, len(vertices))
         moved = posed_vertices(self.model, vertices + shapes, transforms).astype(np.float32)
-        pixels = project(self.body, self.camera)
+        pixels = self.camera.project(self.body)
         framed = (pixels < (self.camera.width, self.camera.height)).all(1) & (pixels >= 0).all(1)
         faces = self.model.faces[framed[self.model.faces].all(1)]
         return np.isfinite(rasterize_mesh(moved, faces, self.camera).depth)
@@ -187,7 +187,7 @@ def test_no_gaussian_bridges_a_depth_edge(astronaut_bound):
     bound, camera = astronaut_bound.bound, astronaut_bound.camera
     seen = bound.splats.chosen(bound.splats.tuned)
     limbs, depth = bound.surface.limbs(), bound.surface.depth
-    centers = project(seen.means, camera)
+    centers = camera.project(seen.means)
     side = np.rint(seen.scales[:, 1] / 0.6 * camera.K[0, 0] / seen.means[:, 2]).astype(int)
     assert set(np.unique(side)) == {1, 2, 4}
     for size in (2, 4):
@@ -220,7 +220,7 @@ def test_what_is_held_is_left_out_and_the_body_goes_on_behind(astronaut_bound):
 def test_a_thing_before_the_hands_is_found_and_bare_hands_are_none(crossed_arms):
     assert not crossed_arms.bound.held.any()
     alpha = crossed_arms.bound.alpha
-    wrist = project(crossed_arms.body[crossed_arms.model.vertex_parts() == 5], crossed_arms.camera)
+    wrist = crossed_arms.camera.project(crossed_arms.body[crossed_arms.model.vertex_parts() == 5])
     x, y = wrist.mean(0).astype(int)
     pasted = crossed_arms.rgb.copy()
     box = np.s_[y - 30:y + 30, x - 25:x + 25]

@@ -21,7 +21,7 @@ from visa_ros.reconstruction.portrait import (
     read_portrait,
     to_working_size,
 )
-from visa_ros.reconstruction.zbuffer import project, rasterize_mesh
+from visa_ros.reconstruction.zbuffer import rasterize_mesh
 from visa_ros.types import Camera
 
 
@@ -207,7 +207,7 @@ def test_zbuffer_sees_the_nearest_triangle_and_its_barycentrics():
     points = np.einsum('nk,nkc->nc', seen.barycentric[hit], vertices[faces[seen.triangle[hit]]])
     np.testing.assert_allclose(points[:, 2], seen.depth[hit], rtol=1e-5)
     rows, columns = np.nonzero(hit)
-    np.testing.assert_allclose(project(points, camera), np.stack([columns, rows], 1) + 0.5,
+    np.testing.assert_allclose(camera.project(points), np.stack([columns, rows], 1) + 0.5,
                                atol=1e-3)
     for triangle in range(20):  # alone, none is nearer than what was found
         alone = rasterize_mesh(vertices, faces[triangle:triangle + 1], camera)

@@ -139,6 +139,10 @@ class Camera:
         K = np.array([[focal_px, 0, width / 2], [0, focal_px, height / 2], [0, 0, 1]], np.float32)
         return cls(K, width, height)
 
+    def project(self, points: np.ndarray) -> np.ndarray:
+        """Return the pixels (..., 2) of points (..., 3) in the camera's frame, metres."""
+        return points[..., :2] / points[..., 2:] * self.K.diagonal()[:2] + self.K[:2, 2]
+
     def smaller(self, stride: int) -> Camera:
         """Return the same view with pixels of ``stride`` by ``stride`` of this one's."""
         scale = np.float32(1 / stride)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from visa_ros.enrolment.pairs import Beside, Moment, registered, rgba_of
 from visa_ros.reconstruction.rounding import rounded
-from visa_ros.reconstruction.zbuffer import nearest_pixels, project
+from visa_ros.reconstruction.zbuffer import nearest_pixels
 from visa_ros.types import Camera, CoarseFrame, Float32, GaussianAvatar
 
 _BEHIND_M = 0.015     # behind what is drawn: a Gaussian is hidden
@@ -56,7 +56,7 @@ def recolored(avatar: GaussianAvatar, beside: Beside, moments: Sequence[Moment]
 def _seen(means: Float32, frame: CoarseFrame, camera: Camera
           ) -> tuple[NDArray[np.bool_], tuple[np.ndarray, np.ndarray]]:
     """Return which points (N, 3) a frame shows, and each one's pixel: row, column."""
-    places = project(means, camera)
+    places = camera.project(means)
     columns, rows = nearest_pixels(places, camera)
     inside = ((means[:, 2] > 0) & (places >= 0).all(1)
               & (places < (camera.width, camera.height)).all(1))

@@ -20,7 +20,6 @@ from visa_ros.reconstruction.fit import FOCAL_RATIO, BodyFit, fit_body
 from visa_ros.reconstruction.matte import foreground, matte, solid
 from visa_ros.reconstruction.portrait import find_person
 from visa_ros.reconstruction.reconstruct import posed_body
-from visa_ros.reconstruction.zbuffer import project
 from visa_ros.training.people.background import draw_background
 from visa_ros.training.people.figure import LABELS, Figure, dress
 from visa_ros.training.people.person import draw_person
@@ -168,7 +167,7 @@ def _regions(shot: Shot, hidden: Mask) -> dict[str, Mask]:
 
 def _corners(body: Float32, camera: Camera) -> Float32:
     model = load_body_model()
-    return project(model.face_landmarks.on(body, model.faces)[list(FACE_CORNERS)], camera)
+    return camera.project(model.face_landmarks.on(body, model.faces)[list(FACE_CORNERS)])
 
 
 class _Surface:
@@ -188,7 +187,7 @@ class _Surface:
         self._faces = rng.choice(len(areas), _SAMPLES, p=areas / areas.sum())
         self._shares = rng.dirichlet(np.ones(3), _SAMPLES).astype(np.float32)
         where, normal = self._on(points), self._on(normals)
-        column, row = np.floor(project(where, portrait.camera)).astype(int).T
+        column, row = np.floor(portrait.camera.project(where)).astype(int).T
         height, width = portrait.depth.shape
         inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
         depth = np.full(_SAMPLES, -np.inf)

@@ -14,7 +14,7 @@ from visa_ros.body.model import VERTEX_PARTS, load_body_model
 from visa_ros.conventions import JOINT_INDEX
 from visa_ros.reconstruction.fit import BodyFit
 from visa_ros.reconstruction.reconstruct import posed_body
-from visa_ros.reconstruction.zbuffer import project, rasterize_mesh
+from visa_ros.reconstruction.zbuffer import rasterize_mesh
 from visa_ros.types import Camera, Float32, GaussianAvatar, OperatorPose, UInt8
 
 _OVERSAMPLING = 2
@@ -123,8 +123,8 @@ def _projected(model: Any, betas: Float32, pose: OperatorPose,
     body = posed_body(model, BodyFit(betas, pose, 0, 0))
     for points in (model.face_landmarks, model.pose_landmarks):
         known = points.weights > 0
-        yield project(points.on(body, model.faces)[known], camera)
+        yield camera.project(points.on(body, model.faces)[known])
     _, joints = model.shaped(betas)
     transforms = joint_transforms(model, joints, pose.joint_rotations, pose.translation)
     wanted = [JOINT_INDEX[name] for name in _WARPED_JOINTS]
-    yield project(posed_joints(transforms, joints)[wanted], camera)
+    yield camera.project(posed_joints(transforms, joints)[wanted])

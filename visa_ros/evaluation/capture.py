@@ -187,18 +187,12 @@ def frames(clip: Clip) -> Iterator[tuple[UInt8, int]]:
         yield rgb, media_ns + 10**9
 
 
-def project(points: np.ndarray, camera: Camera) -> np.ndarray:
-    """Return the (N, 2) pixels of (N, 3) points in the camera's frame."""
-    projected = points @ camera.K.T.astype(float)
-    return projected[:, :2] / projected[:, 2:]
-
-
 def reprojection_px(seen: Landmarks, solver: PoseSolver, pose: OperatorPose, camera: Camera
                     ) -> tuple[list[float], list[float]]:
     """Return the distances of confident joints and of tracked fingers to their landmarks."""
     from visa_ros.capture.hand_fit import FINGER_LANDMARKS
 
-    pixels = project(solver.joint_positions(pose), camera)
+    pixels = camera.project(solver.joint_positions(pose))
     scale = _REFERENCE_SIDE_PX / max(seen.width, seen.height)
     hands = {'left': seen.left_hand, 'right': seen.right_hand}
     body, fingers = [], []
@@ -249,7 +243,7 @@ def jitter_px(image: UInt8) -> dict[str, float]:
                     if pose.confidence[PART_INDEX[f'{side}_arm']] > _CONFIDENT:
                         joints += [f'{side}_elbow', f'{side}_wrist']
                 positions = solver.joint_positions(shown)
-                path.append({name: project(positions[[JOINT_INDEX[name]]], camera)[0]
+                path.append({name: camera.project(positions[[JOINT_INDEX[name]]])[0]
                              for name in joints})
     raw, filtered = raw[_SETTLING_FRAMES:], filtered[_SETTLING_FRAMES:]
     head = [{name: frame[name] for name in _HEAD} for frame in filtered]

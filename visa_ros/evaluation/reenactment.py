@@ -23,7 +23,6 @@ from visa_ros.reconstruction.avatar_cache import cached_avatar
 from visa_ros.reconstruction.fit import BodyFit
 from visa_ros.reconstruction.portrait import find_person, read_portrait
 from visa_ros.reconstruction.reconstruct import posed_body
-from visa_ros.reconstruction.zbuffer import project
 from visa_ros.rendering.playback import PosePlayback
 from visa_ros.rendering.renderer import AvatarRenderer, RenderingConfig
 from visa_ros.shading.config import ShadingConfig
@@ -129,7 +128,7 @@ def _moved(portrait: UInt8, poses: list[tuple[float, OperatorPose]], every: int,
 def _corners(model: BodyModel, betas: Float32, pose: OperatorPose, camera: Camera) -> Float32:
     """Return the (5, 2) pixels by which a drawn face is aligned."""
     body = posed_body(model, BodyFit(betas, pose, 0, 0))
-    face = project(model.face_landmarks.on(body, model.faces), camera)
+    face = camera.project(model.face_landmarks.on(body, model.faces))
     return face[list(FACE_CORNERS)].astype(np.float32)
 
 

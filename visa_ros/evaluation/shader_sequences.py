@@ -24,7 +24,6 @@ from visa_ros.reconstruction.fit import FOCAL_RATIO, BodyFit, fit_body
 from visa_ros.reconstruction.matte import matte
 from visa_ros.reconstruction.portrait import find_person
 from visa_ros.reconstruction.reconstruct import ReconstructionConfig, posed_body
-from visa_ros.reconstruction.zbuffer import project
 from visa_ros.rendering.driving import driven
 from visa_ros.rendering.renderer import AvatarRenderer, RenderingConfig
 from visa_ros.rendering.window import GRID
@@ -167,8 +166,8 @@ def _person(studio: Studio, number: int, frames: int) -> dict[str, np.ndarray]:
              for motion in clip_motion(clip, begin, _SPEED, frames)]
     shots = [studio.shoot(person, pose, setting.light, BACKGROUND, camera) for pose in poses]
     model = load_body_model()
-    faces = [project(model.face_landmarks.on(
-        posed_body(model, BodyFit(person.betas, pose, 0, 0)), model.faces), camera)
+    faces = [camera.project(model.face_landmarks.on(
+        posed_body(model, BodyFit(person.betas, pose, 0, 0)), model.faces))
         for pose in poses]
     return drawn(
         avatar, camera, [driven(avatar, person.betas, shown, pose) for pose in poses],

@@ -24,7 +24,7 @@ from visa_ros.reconstruction.splats import (
 )
 from visa_ros.reconstruction.surface import Part, Surface
 from visa_ros.reconstruction.unseen import vertex_colors
-from visa_ros.reconstruction.zbuffer import nearest_pixels, project
+from visa_ros.reconstruction.zbuffer import nearest_pixels
 from visa_ros.types import Camera, Float32
 
 # Distance between the Gaussians.  The legs are never in the picture.
@@ -120,7 +120,7 @@ def body_layer(model: BodyModel, vertices: Float32, surface: Surface, colors: Fl
         crease = _at(cv2.blur(colors, (3, 3)), center[chosen], camera)
         own = lid_colors(center[chosen], side, colors, alpha, landmarks, camera)
         color[chosen] = crease + unfolded[chosen] * (own - crease)
-    color[lips] = lip_colors(project(center[lips], camera), surface, colors)
+    color[lips] = lip_colors(camera.project(center[lips]), surface, colors)
     color[mouth] = mouth_colors(
         model, triangles[mouth], barycentrics[mouth], surface, colors, landmarks, camera,
         center[mouth])
@@ -265,7 +265,7 @@ def _behind_picture(points: Float32, margin: Float32, surface: Surface, alpha: F
 
     Infinity where it shows that nothing is; negative behind the surface and out of the frame.
     """
-    pixels = project(points, camera)
+    pixels = camera.project(points)
     framed = ((pixels >= 0) & (pixels < (camera.width, camera.height))).all(1)
     x, y = nearest_pixels(pixels, camera)
     gap = np.where(framed, surface.depth[y, x] + margin - points[:, 2], -1)
@@ -291,7 +291,7 @@ def _over_edge(points: Float32, sizes: Float32, mask: NDArray[np.bool_],
     padded = np.pad(mask, 1, constant_values=True)  # beyond the frame the person goes on
     distance = cv2.distanceTransform(padded.astype(np.uint8), cv2.DIST_L2, 3)[1:-1, 1:-1]
     reach = _DISC_REACH * sizes
-    pixels = project(points, camera)
+    pixels = camera.project(points)
     outside = np.abs(pixels - np.clip(pixels, 0, (camera.width, camera.height))).max(1)
     to_edge = (_at(distance, points, camera) + outside) * points[:, 2] / camera.K[0, 0]
     return np.clip(reach - to_edge, 0, reach)
@@ -299,6 +299,6 @@ def _over_edge(points: Float32, sizes: Float32, mask: NDArray[np.bool_],
 
 def _at(image: np.ndarray, points: Float32, camera: Camera) -> np.ndarray:
     """Return an image's values where points are seen, or at its nearest pixel."""
-    pixels = project(points, camera)
+    pixels = camera.project(points)
     x, y = nearest_pixels(pixels, camera)
     return image[y, x]

@@ -15,7 +15,7 @@ from visa_ros.reconstruction.anatomy import (
     laplacian,
     vertex_normals,
 )
-from visa_ros.reconstruction.zbuffer import project, rasterize_mesh
+from visa_ros.reconstruction.zbuffer import rasterize_mesh
 from visa_ros.types import Camera, Float32
 
 # How far hair and clothes may stand off; what is further off, as long hair beside the neck, is not
@@ -91,8 +91,8 @@ def _thickness(model: BodyModel, vertices: Float32, normals: Float32, outline: N
     """Return for each vertex of the outline the metres to the person's edge, and if it is told."""
     height, width = mask.shape
     points, z = vertices[outline], vertices[outline, 2]
-    pixels = project(points, camera)
-    along = project(points + 1e-3 * normals[outline], camera) - pixels
+    pixels = camera.project(points)
+    along = camera.project(points + 1e-3 * normals[outline]) - pixels
     along /= np.maximum(np.linalg.norm(along, axis=1, keepdims=True), 1e-9)
     px_per_m = camera.K[0, 0] / z
 
@@ -134,10 +134,10 @@ def _thickness(model: BodyModel, vertices: Float32, normals: Float32, outline: N
 def _bare(model: BodyModel, vertices: Float32, camera: Camera) -> NDArray[np.bool_]:
     """Return which vertices nothing covers: face, eyes, mouth and hands."""
     parts = anatomy(model)
-    oval = project(model.face_landmarks.on(vertices, model.faces)[list(FACE_OVAL)], camera)
+    oval = camera.project(model.face_landmarks.on(vertices, model.faces)[list(FACE_OVAL)])
     corners = cv2.convexHull(oval.astype(np.float32))[:, 0]
     sides = np.roll(corners, -1, 0) - corners
-    from_corners = project(vertices, camera)[:, None] - corners
+    from_corners = camera.project(vertices)[:, None] - corners
     turn = sides[:, 0] * from_corners[..., 1] - sides[:, 1] * from_corners[..., 0]
     in_oval = (turn >= 0).all(1) | (turn <= 0).all(1)
     normals = vertex_normals(vertices, model.faces)

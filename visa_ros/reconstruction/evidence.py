@@ -15,7 +15,7 @@ from visa_ros.reconstruction.anatomy import anatomy, vertex_normals
 from visa_ros.reconstruction.network import IMAGE_PX, NEIGHBOURS, Evidence
 from visa_ros.reconstruction.splats import Splats
 from visa_ros.reconstruction.surface import Part, Surface
-from visa_ros.reconstruction.zbuffer import nearest_pixels, project
+from visa_ros.reconstruction.zbuffer import nearest_pixels
 from visa_ros.types import Camera, Float32
 
 # Distance between tokens: most where people look.  The legs are never in the picture.
@@ -92,7 +92,7 @@ def gather_evidence(model: BodyModel, places: Float32, splats: Splats, surface: 
     distance, neighbours = cKDTree(places).query(feet, k=NEIGHBOURS)
     nearness = 1 / (distance + 0.005) ** 2
     geometry = np.column_stack([feet, normals, np.log(splats.scales / 0.01), np.abs(rays[:, 2])])
-    pixels = project(splats.means, camera)
+    pixels = camera.project(splats.means)
     free = freedom(model, corners, splats.barycentrics)
     # Teeth hang on the skull: the picture says that they are in the face.
     x, y = nearest_pixels(pixels, camera)

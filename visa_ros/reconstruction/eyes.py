@@ -11,7 +11,6 @@ from visa_ros.reconstruction import anatomy as face
 from visa_ros.reconstruction.anatomy import UPPER_LID, densely, lid_rim
 from visa_ros.reconstruction.splats import OPACITY, Splats, concatenate, splats_of
 from visa_ros.reconstruction.surface import LASHES, Part, Surface
-from visa_ros.reconstruction.zbuffer import project
 from visa_ros.types import Camera, Float32
 
 _SIDES = {'left': (Part.LEFT_EYE, face.LEFT_EYE, face.LEFT_IRIS),
@@ -52,7 +51,7 @@ def eye_colors(points: Float32, side: str, surface: Surface, colors: Float32,
     white = np.tile(_WHITE_SHADE * (white + white.mean()) / 2, (len(points), 1))
     iris_color = _median(seen[distance < 0.8 * radius], np.full(3, 0.2))
 
-    pixels = project(points, camera)
+    pixels = camera.project(points)
     if beside.any():
         away, nearest = cKDTree(np.stack([columns, rows], 1)[beside] + 0.5).query(pixels)
         white += np.exp(-away / (0.5 * radius))[:, None] * (seen[beside][nearest] - white)
@@ -100,7 +99,7 @@ def lid_colors(points: Float32, side: str, colors: Float32, alpha: Float32, land
         line, *_ = np.linalg.lstsq(terms[kept], values[kept], rcond=None)
         error = np.abs(values - terms @ line).sum(1)
         kept = error < 2 * np.median(error[kept])
-    at = np.clip(project(points, camera)[:, 0], contour[:, 0].min(), contour[:, 0].max())
+    at = np.clip(camera.project(points)[:, 0], contour[:, 0].min(), contour[:, 0].max())
     lid = np.column_stack([np.ones(len(at)), at - middle]) @ line
     return np.clip(lid, 0, 1).astype(np.float32)
 

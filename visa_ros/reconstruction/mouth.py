@@ -13,7 +13,7 @@ from visa_ros.reconstruction import anatomy as face
 from visa_ros.reconstruction.anatomy import anatomy, densely, vertex_normals
 from visa_ros.reconstruction.surface import Part, Surface
 from visa_ros.reconstruction.unseen import skin_color
-from visa_ros.reconstruction.zbuffer import nearest_pixels, project
+from visa_ros.reconstruction.zbuffer import nearest_pixels
 from visa_ros.types import Camera, Float32
 
 # Widths of the teeth from the middle on, and how high their crowns are (Wheeler's Dental
@@ -66,7 +66,7 @@ def mouth_colors(model: BodyModel, triangles: NDArray[np.int32], barycentrics: F
     light = np.exp(-np.maximum(front - rest[:, 2] - 0.01, 0) / _INTO_MOUTH_M)[:, None]
 
     skin = skin_color(colors, landmarks)
-    pixels = project(points, camera)
+    pixels = camera.project(points)
     lips = lip_colors(pixels, surface, colors)
     wet = np.exp(-inwards / _INTO_LINING_M)[:, None]
     result = wet * _LINING * lips + (1 - wet) * light * skin * _DEEP
@@ -111,7 +111,7 @@ def teeth_shift(model: BodyModel, vertices: Float32, surface: Surface, landmarks
     cutting, rooted = (vertices[front[height < edge + 0.001]].mean(0),
                        vertices[front[height > height.max() - 0.001]].mean(0))
     down = (cutting - rooted) / np.linalg.norm(cutting - rooted)
-    center, along = project(np.stack([cutting, cutting + 1e-3 * down]), camera)
+    center, along = camera.project(np.stack([cutting, cutting + 1e-3 * down]))
     px_per_m = 1e3 * np.linalg.norm(along - center)
     lip = landmarks[face.UPPER_LIP_INNER[len(face.UPPER_LIP_INNER) // 2]]
     target = lip[1] + _SHOWN_M * px_per_m

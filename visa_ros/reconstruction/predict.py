@@ -15,7 +15,7 @@ from visa_ros.reconstruction.network import Attributes, AvatarNetwork
 from visa_ros.reconstruction.splats import Splats
 from visa_ros.reconstruction.surface import Surface
 from visa_ros.reconstruction.threads import one_torch_thread
-from visa_ros.reconstruction.zbuffer import nearest_pixels, project
+from visa_ros.reconstruction.zbuffer import nearest_pixels
 from visa_ros.types import Camera, Float32
 
 _INVISIBLE = 0.02  # opacity below which a Gaussian is left out
@@ -60,7 +60,7 @@ def _kept_behind(splats: Splats, means: Float32, surface: Surface, alpha: Float3
                  camera: Camera) -> Float32:
     """Return the means, those of hidden Gaussians still behind what the portrait shows."""
     def front(points: Float32) -> tuple[Float32, NDArray[np.bool_]]:
-        pixels = project(points, camera)
+        pixels = camera.project(points)
         x, y = nearest_pixels(pixels, camera)
         depth = surface.depth[y, x]  # infinite where something held was left out
         return depth, (alpha[y, x] > _SHOWN) & np.isfinite(depth)

@@ -26,7 +26,7 @@ from visa_ros.reconstruction.parts import (
     outer_faces,
     part_of_triangle,
 )
-from visa_ros.reconstruction.zbuffer import ZBuffer, project, rasterize_mesh, rasterize_some
+from visa_ros.reconstruction.zbuffer import ZBuffer, rasterize_mesh, rasterize_some
 from visa_ros.types import Camera, Float32, UInt8
 
 _LIMBS = (Part.NONE, Part.TRUNK, Part.CLOTHES, *ARMS)
@@ -251,7 +251,7 @@ def _modelled_parts(model: BodyModel, vertices: Float32, seen: ZBuffer,
     """Return the (H, W) part at which the body's outer skin is seen; NONE elsewhere."""
     parts = np.where(seen.triangle >= 0, part_of_triangle(model)[seen.triangle], Part.NONE)
     parts[(seen.triangle >= 0) & ~outer_faces(model, vertices)[seen.triangle]] = Part.NONE
-    points = project(model.face_landmarks.on(vertices, model.faces), camera)
+    points = camera.project(model.face_landmarks.on(vertices, model.faces))
     lips = _lips(points, parts.shape)
     return np.where((parts == Part.TRUNK) & (lips > 0), lips, parts).astype(np.uint8)
 

@@ -13,7 +13,7 @@ from visa_ros.conventions import JOINT_INDEX
 from visa_ros.reconstruction import anatomy as face
 from visa_ros.reconstruction.anatomy import anatomy, laplacian, vertex_normals
 from visa_ros.reconstruction.surface import LASHES, Part, Surface
-from visa_ros.reconstruction.zbuffer import nearest_pixels, project
+from visa_ros.reconstruction.zbuffer import nearest_pixels
 from visa_ros.types import Camera, Float32
 
 _EARS = [7, 8]      # of MediaPipe's pose landmarks
@@ -35,7 +35,7 @@ def vertex_colors(model: BodyModel, vertices: Float32, surface: Surface, colors:
     seen take the face's skin.
     """
     normals = vertex_normals(vertices, model.faces)
-    pixels = project(vertices, camera)
+    pixels = camera.project(vertices)
     framed = ((pixels >= 1) & (pixels < (camera.width - 1, camera.height - 1))).all(1)
     x, y = nearest_pixels(pixels, camera)
     facing = -np.einsum('vc,vc->v', normals, vertices) / np.linalg.norm(vertices, axis=1)

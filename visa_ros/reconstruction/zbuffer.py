@@ -31,12 +31,6 @@ class ZBuffer:
     barycentric: Float32
 
 
-def project(points: np.ndarray, camera: Camera) -> np.ndarray:
-    """Return the pixels (..., 2) of points (..., 3) in the camera's frame."""
-    K = camera.K
-    return points[..., :2] / points[..., 2:] * (K[0, 0], K[1, 1]) + K[:2, 2]
-
-
 def nearest_pixels(pixels: np.ndarray, camera: Camera) -> tuple[np.ndarray, np.ndarray]:
     """Return column and row of the picture's pixel at, or nearest to, each (N, 2) place."""
     x, y = np.clip(pixels, 0, (camera.width - 1, camera.height - 1)).astype(int).T

@@ -202,9 +202,7 @@ class AvatarRenderer:
     def _head_px(self) -> Float32 | None:
         if not len(self._head):
             return None
-        x, y, z = self.means[self._head].mean(0)
-        K = self.camera.K
-        return np.array([K[0, 0] * x / z + K[0, 2], K[1, 1] * y / z + K[1, 2]], np.float32)
+        return self.camera.project(self.means[self._head].mean(0))
 
 
 def _chosen_backend(wanted: str) -> str:

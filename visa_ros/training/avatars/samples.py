@@ -18,7 +18,6 @@ from visa_ros.reconstruction.evidence import gather_evidence
 from visa_ros.reconstruction.fit import BodyFit
 from visa_ros.reconstruction.network import Evidence
 from visa_ros.reconstruction.reconstruct import posed_body, to_rest_pose
-from visa_ros.reconstruction.zbuffer import project
 from visa_ros.training.people.takes import VIEW_BACKGROUND, VIEW_PX
 from visa_ros.types import Camera, Consent, Float32, OperatorPose
 
@@ -74,7 +73,7 @@ def prepare(take: Path, out: Path, places: Float32) -> None:
     camera = Camera(data['view_K'], VIEW_PX, VIEW_PX)
     fit = BodyFit(data['betas'], _pose(data, 'portrait'), 0.0, 0.0)
     body = posed_body(model, fit)
-    landmarks = project(model.face_landmarks.on(body, model.faces), camera).astype(np.float32)
+    landmarks = camera.project(model.face_landmarks.on(body, model.faces)).astype(np.float32)
     bound = bind(model, body, rgb, alpha, landmarks, camera, _GAUSSIANS)
     splats, colors, alpha = bound.splats, bound.colors, bound.alpha
     evidence = gather_evidence(model, places, splats, bound.surface, colors, alpha, camera)

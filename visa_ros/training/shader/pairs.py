@@ -25,7 +25,6 @@ from visa_ros.reconstruction.reconstruct import (
     to_rest_pose,
 )
 from visa_ros.reconstruction.refine import refine
-from visa_ros.reconstruction.zbuffer import project
 from visa_ros.rendering.renderer import AvatarRenderer, RenderingConfig
 from visa_ros.shading.guidance import guide
 from visa_ros.training.avatars.cycle import turned
@@ -228,7 +227,7 @@ def _avatar(rgb: UInt8, alpha: Float32, fit: BodyFit, camera: Camera,
     """Build an avatar on a body that is known."""
     model = load_body_model()
     body = posed_body(model, fit)
-    landmarks = project(model.face_landmarks.on(body, model.faces), camera).astype(np.float32)
+    landmarks = camera.project(model.face_landmarks.on(body, model.faces)).astype(np.float32)
     bound = bind(model, body, rgb, alpha, landmarks, camera, ReconstructionConfig.gaussians)
     splats = predict(model, bound.splats, bound.surface, bound.colors, bound.alpha, camera,
                      load_network())
