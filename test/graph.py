@@ -21,6 +21,8 @@ from rclpy.parameter import Parameter, parameter_value_to_python
 from rclpy.qos import QoSProfile
 
 TIMEOUT_S = 60.0
+_SETTLED = ('unconfigured', 'inactive', 'active', 'finalized')
+_AGAIN_S = 10.0   # until a call without an answer is made again
 
 
 @contextmanager
@@ -114,8 +116,21 @@ class Managed:
                                   ('set_parameters', SetParameters))}
 
     def ask(self, service: str, request: Any) -> Any:
-        """Call a service of the node."""
-        return self._watcher.wait(self.send(service, request).result, f'an answer of {service}')
+        """
+        Call a service of the node, again where no answer comes.
+
+        A client that has found a server may not be found by it yet: then the first call is lost.
+        """
+        end_s = time.monotonic() + TIMEOUT_S
+        while True:
+            try:
+                return self._answer(service, self.send(service, request))
+            except AssertionError:
+                if time.monotonic() > end_s:
+                    raise
+
+    def _answer(self, service: str, future: Any) -> Any:
+        return self._watcher.wait(future.result, f'an answer of {service}', _AGAIN_S)
 
     def send(self, service: str, request: Any) -> Any:
         """Call a service of the node and return the future."""
@@ -124,9 +139,24 @@ class Managed:
         return client.call_async(request)
 
     def change(self, transition: int) -> bool:
-        """Ask for a transition and return whether it succeeded."""
-        return self.ask('change_state', ChangeState.Request(
-            transition=Transition(id=transition))).success
+        """Ask for a transition, once more where it did not begin; return whether it succeeded."""
+        request = ChangeState.Request(transition=Transition(id=transition))
+        end_s = time.monotonic() + TIMEOUT_S
+        before = self.state
+        future = self.send('change_state', request)
+        while True:
+            try:
+                return self._answer('change_state', future).success
+            except AssertionError:
+                if time.monotonic() > end_s:
+                    raise
+                state = self.state
+                if future.done():
+                    continue
+                if state == before:
+                    future = self.send('change_state', request)
+                elif state in _SETTLED:
+                    return True  # the answer was lost
 
     @property
     def state(self) -> str:
