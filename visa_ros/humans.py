@@ -196,6 +196,6 @@ def face_box(pose: OperatorPose, positions: Float32, camera: Camera) -> Float32 
 def _projected(points: Float32, camera: Camera) -> Float32:
     """Return (N, 2): where points in the camera's frame are, over width and height."""
     with np.errstate(divide='ignore', invalid='ignore'):
-        pixels = (points @ camera.K.T)[:, :2] / points[:, 2:]
+        pixels = camera.project(points)
     pixels[points[:, 2] <= 0] = np.nan
     return (pixels / (camera.width, camera.height)).astype(np.float32)

@@ -152,8 +152,7 @@ def figures(sequence: Sequence, pictures: UInt8) -> dict[str, float]:
         corners = sequence.corners(moment)
         faces = [descriptor(picture, corners) for picture in (truth, pictures[moment])]
         compared['ID-L2'].append(float(np.linalg.norm(faces[0] - faces[1])))
-        window = sequence.frame(moment).window
-        assert window
+        window = sequence.window(moment)
         compared['features'].append(feature_distance(pictures[moment][window], truth[window]))
         person = truth_alpha > 0.9
         compared['sharpness'].append(_detail(pictures[moment], person) / _detail(truth, person))

@@ -88,14 +88,18 @@ class Sequence:
     def __len__(self) -> int:
         return len(self.rgb)
 
-    def frame(self, moment: int) -> CoarseFrame:
-        """Return what the shader is given."""
+    def window(self, moment: int) -> tuple[slice, slice]:
+        """Return the frame's window: rows and columns."""
         rows, columns = (slice(first, first + FEATURE_STRIDE * length) for first, length in zip(
             self.corner[moment].tolist(), self.features.shape[1:3], strict=True))
+        return rows, columns
+
+    def frame(self, moment: int) -> CoarseFrame:
+        """Return what the shader is given."""
         return CoarseFrame(
             self.rgb[moment], self.alpha[moment].astype(np.float32),
             self.depth[moment].astype(np.float32), 0, head_px=self.head_px[moment],
-            window=(rows, columns), features=self.features[moment].astype(np.float32),
+            window=self.window(moment), features=self.features[moment].astype(np.float32),
             turning=self.turning[moment].astype(np.float32))
 
     def corners(self, moment: int) -> Float32:

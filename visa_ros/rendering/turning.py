@@ -83,10 +83,10 @@ def _hidden(avatar: GaussianAvatar, means: Float32, quats: Float32, normals: Flo
                          np.zeros(size, np.float32))
     SplatCpu(avatar.scales, avatar.opacities, avatar.colors, camera,
              np.zeros(3, np.float32)).draw(means, quats, rgb, alpha, depth)
-    column, row = np.floor(camera.project(np.maximum(means, (-np.inf, -np.inf, 1e-6)))).T
-    inside = (column >= 0) & (column < camera.width) & (row >= 0) & (row < camera.height)
-    shown = depth[tuple(np.clip(place, 0, length - 1).astype(int) for place, length in zip(
-        (row, column), size, strict=True))]
+    places = camera.project(np.maximum(means, (-np.inf, -np.inf, 1e-6)))
+    inside = ((places >= 0) & (places < (camera.width, camera.height))).all(1)
+    columns, rows = np.where(inside, places.T, 0).astype(int)
+    shown = depth[rows, columns]
     facing = -(normals * means).sum(1) / np.maximum(np.linalg.norm(means, axis=1), 1e-6)
     seen = inside & (means[:, 2] < shown + _BEHIND_M) & (facing > _GRAZED)
     return (~seen).astype(np.float32)

@@ -46,8 +46,7 @@ def check(assets: Path, split: str, first: int, people: int) -> Report:
             poses = named_poses(person, setting)
             shot = studio.shoot(person, poses['front'], setting.light, behind)
             points, used = _landmarks(person, shot)
-            pixels = points @ camera.K.T
-            pixels = pixels[:, :2] / pixels[:, 2:]
+            pixels = camera.project(points)
             column, row = pixels.astype(int).T
             off = np.abs(shot.depth[row, column] - points[:, 2])
             depths_mm.append(1e3 * float(np.median(off[off < _VISIBLE_M])))
