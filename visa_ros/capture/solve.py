@@ -6,6 +6,8 @@ and jaw come from the face's blendshapes.
 """
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 from visa_ros.body.model import BodyModel
@@ -74,6 +76,7 @@ _GUESS = 0.15
 
 _JAW = 0.35  # radians, for a value of 1: a jaw opens by about 20 degrees
 _SIDES = ('left', 'right')
+_TO_NECK = [JOINT_INDEX[name] for name in ('pelvis', 'spine1', 'spine2', 'spine3', 'neck')]
 _HAND_TIME_S = 2.0  # in which the length of the hands' bones is learned
 
 
@@ -144,12 +147,27 @@ class PoseSolver:
         blendshapes = (np.zeros(len(BLENDSHAPES), np.float32) if seen.blendshapes is None
                        else seen.blendshapes)
         _solve_face(blendshapes, rotations)
-        return OperatorPose(rotations.astype(np.float32), self._body.place.astype(np.float32),
+        # Who draws the pose knows no lengths: with mean ones the head must be where it was seen.
+        scaled, mean = self._trunk(rotations)
+        return OperatorPose(rotations.astype(np.float32),
+                            (self._body.place + scaled - mean).astype(np.float32),
                             blendshapes, np.clip(confidence, 0, 1))
 
     def joint_positions(self, pose: OperatorPose) -> Float64:
         """Return the (55, 3) joints of a pose with the operator's estimated proportions."""
-        return self._positions(pose.joint_rotations.astype(float), pose.translation)
+        rotations = pose.joint_rotations.astype(float)
+        scaled, mean = self._trunk(rotations)
+        return self._positions(rotations, pose.translation + mean - scaled)
+
+    def _trunk(self, rotations: Float64) -> tuple[Float64, Float64]:
+        """Return the way from pelvis to neck, the operator's and one of mean proportions."""
+        turn, scales = np.eye(3), self._body.length_scales
+        ways = np.zeros((2, 3))
+        for parent, joint in pairwise(_TO_NECK):
+            turn = turn @ exp(rotations[parent])
+            bone = turn @ self._offsets[joint]
+            ways += scales[joint] * bone, bone
+        return ways[0], ways[1]
 
     def _positions(self, rotations: Float64, place: Float64 | Float32) -> Float64:
         turned = exp(rotations)
