@@ -62,6 +62,8 @@ BLENDSHAPE_INDEX: Final = {name: index for index, name in enumerate(BLENDSHAPES)
 # A value of 1 of the eyeLook shapes stands for about so many radians up or down, and sideways:
 # ARKit's gaze saturates near the eye's range of 25 and 35 degrees.
 EYE_LOOK_RAD: Final = (0.45, 0.6)
+# How far a jawOpen of 1 turns the jaw joint: jaws open by about 20 degrees.
+JAW_OPEN_RAD: Final = 0.35
 
 # What OperatorPose.confidence speaks of.
 PARTS: Final = ('body', 'face', 'left_arm', 'right_arm', 'left_hand', 'right_hand')

@@ -18,6 +18,7 @@ from visa_ros.capture.hand_fit import (
     HandFit,
     forearm_and_wrist,
 )
+from visa_ros.capture.head_fit import HeadFit
 from visa_ros.capture.landmarks import HandLandmarks, Landmarks
 from visa_ros.capture.rotations import (
     Float64,
@@ -30,6 +31,7 @@ from visa_ros.conventions import (
     BLENDSHAPE_INDEX,
     BLENDSHAPES,
     EYE_LOOK_RAD,
+    JAW_OPEN_RAD,
     JOINT_INDEX,
     JOINT_PARENTS,
     JOINTS,
@@ -52,14 +54,16 @@ _SHOULDERS, _ELBOWS, _WRISTS, _HIPS = [0, 1], [2, 3], [4, 5], [6, 7]  # rows of 
 # Points whose difference in depth MediaPipe's world landmarks tell (standard deviation, metres).
 _PAIRS = np.array(((0, 1), (0, 2), (1, 3), (2, 4), (3, 5), (6, 0), (7, 1)))
 _CAMERA_TO_WRISTS = np.array(((-1, 4), (-1, 5)))
+_CAMERA_TO_FACE = np.array(((-1, len(_BODY_POINTS)),))
 _HAND_DEPTH_SIGMA = 0.1  # of the depth
 _PAIR_SIGMA = np.array((0.06, 0.08, 0.08, 0.08, 0.08, 0.12, 0.12))
 
-# Landmarks of MediaPipe's face mesh that expressions hardly move: corners of the eyes, bridge,
-# tip and foot of the nose, forehead, temples, and the chin, which is worth less.
+# Points of the fitted face that hold the head: corners of the eyes, bridge, tip and foot of the
+# nose, forehead, temples and chin.  Distances in metres: together they weigh more than a trunk.
 _FACE_POINTS = [33, 133, 362, 263, 168, 6, 4, 2, 10, 127, 356, 152]
-_FACE_SIGMA = np.array([0.006] * 8 + [0.01] * 3 + [0.03])
-_FACE_HEAD_SIGMA = 0.03  # radians, of the head's rotation from the face
+_FACE_SIGMA = 0.006
+_FACE_DEPTH_SIGMA = 0.01
+_FACE_HEAD_SIGMA = 0.01  # radians, of the head's rotation from the face
 # Without a face mesh: nose, eyes, ears and mouth of the pose landmarks.
 _POSE_HEAD_POINTS = list(range(11))
 _POSE_HEAD_SIGMA = 0.02
@@ -74,7 +78,6 @@ _MIN_VISIBILITY, _SURE_VISIBILITY = 0.35, 0.65
 # Of what the trackers only guess beyond the image's edge.
 _GUESS = 0.15
 
-_JAW = 0.35  # radians, for a value of 1: a jaw opens by about 20 degrees
 _SIDES = ('left', 'right')
 _TO_NECK = [JOINT_INDEX[name] for name in ('pelvis', 'spine1', 'spine2', 'spine3', 'neck')]
 _HAND_TIME_S = 2.0  # in which the length of the hands' bones is learned
@@ -103,10 +106,10 @@ class PoseSolver:
         self._offsets[0] = 0
         head = model.joints_template[JOINT_INDEX['head']]
         head_turn = model.rest_alignment[JOINT_INDEX['head']]
-        face = model.face_landmarks.on(model.template, model.faces)[_FACE_POINTS]
         features = model.pose_landmarks.on(model.template, model.faces)[_POSE_HEAD_POINTS]
-        self._head_points = np.concatenate((face - head, features - head)) @ head_turn.T
+        self._feature_points = (features - head) @ head_turn.T
         self._features = features - features.mean(0)
+        self._head = HeadFit(model)
         self._body = BodyFit(joints)
         self._hands = {side: HandFit(joints, side) for side in _SIDES}
         self._followed = np.zeros(len(_BODY_POINTS), bool)
@@ -115,6 +118,7 @@ class PoseSolver:
 
     def forget(self) -> None:
         """Start anew: the operator was away."""
+        self._head.forget()
         self._body.forget()
 
     def solve(self, seen: Landmarks, camera: Camera, elapsed_s: float) -> OperatorPose:
@@ -132,7 +136,7 @@ class PoseSolver:
 
         """
         trust = self._trust(seen)
-        self._body.fit(self._observations(seen, camera, trust), camera, elapsed_s)
+        self._body.fit(self._observations(seen, camera, trust, elapsed_s), camera, elapsed_s)
         rotations = np.zeros((len(JOINTS), 3))
         rotations[[JOINT_INDEX[name] for name in BONES]] = log(self._body.rotations)
         confidence = np.zeros(len(PARTS), np.float32)
@@ -183,7 +187,8 @@ class PoseSolver:
 
     # --- what the body is fitted to
 
-    def _observations(self, seen: Landmarks, camera: Camera, trust: Float64) -> Observations:
+    def _observations(self, seen: Landmarks, camera: Camera, trust: Float64,
+                      elapsed_s: float) -> Observations:
         K = camera.K.astype(float)
         # World landmarks are seen along the line of sight to the person.
         world = (seen.pose_world.astype(float)
@@ -201,10 +206,17 @@ class PoseSolver:
         depth_trust[-2:] = np.maximum(depth_trust[-2:], _GUESS)  # even unseen hips are a guess
 
         if seen.face is not None:
-            head_pixels = np.concatenate((seen.face[_FACE_POINTS], seen.pose[_POSE_HEAD_POINTS]))
-            head_trust = np.concatenate((1 / _FACE_SIGMA, np.zeros(len(_POSE_HEAD_POINTS))))
-            head, head_weight = self._face_rotation(seen, K), 1 / _FACE_HEAD_SIGMA
+            assert seen.blendshapes is not None
+            self._head.fit(seen.face, seen.blendshapes, self._face_rotation(seen, K), K, elapsed_s)
+            head, head_weight = self._head.rotation, 1 / _FACE_HEAD_SIGMA
+            face = self._head.points[_FACE_POINTS] @ head.T + self._head.place
+            face_depth = face[0, 2]
+            head_pixels = np.concatenate((face[:, :2] / face[:, 2:] * np.diag(K)[:2] + K[:2, 2],
+                                          seen.pose[_POSE_HEAD_POINTS]))
+            head_trust = np.concatenate((np.full(len(_FACE_POINTS), 1 / _FACE_SIGMA),
+                                         np.zeros(len(_POSE_HEAD_POINTS))))
         else:
+            face_depth = 0.0
             head_pixels = np.concatenate((np.zeros((len(_FACE_POINTS), 2)),
                                           seen.pose[_POSE_HEAD_POINTS]))
             shown = seen.visibility[_POSE_HEAD_POINTS]
@@ -214,12 +226,15 @@ class PoseSolver:
             head_weight = float(shown.mean()) / _POSE_HEAD_ROTATION_SIGMA
         return Observations(
             bones=np.array(_BODY_BONES + [BONE['head']] * len(head_pixels)),
-            offsets=np.concatenate((np.zeros((len(_BODY_BONES), 3)), self._head_points)),
+            offsets=np.concatenate((np.zeros((len(_BODY_BONES), 3)),
+                                    self._head.points[_FACE_POINTS], self._feature_points)),
             pixels=np.concatenate((body_pixels, head_pixels)),
             weights=np.concatenate((trust / _BODY_SIGMA, head_trust)),
-            pairs=np.concatenate((_PAIRS, _CAMERA_TO_WRISTS)),
-            depths=np.append(depths[_PAIRS[:, 1], 2] - depths[_PAIRS[:, 0], 2], hand_depths),
-            depth_weights=np.append(depth_trust / _PAIR_SIGMA, hand_weights),
+            pairs=np.concatenate((_PAIRS, _CAMERA_TO_WRISTS, _CAMERA_TO_FACE)),
+            depths=np.concatenate((depths[_PAIRS[:, 1], 2] - depths[_PAIRS[:, 0], 2], hand_depths,
+                                   [face_depth])),
+            depth_weights=np.concatenate((depth_trust / _PAIR_SIGMA, hand_weights,
+                                          [float(seen.face is not None) / _FACE_DEPTH_SIGMA])),
             head=head, head_weight=head_weight)
 
     def _trust(self, seen: Landmarks) -> Float64:
@@ -327,4 +342,4 @@ def _solve_face(blendshapes: Float32, rotations: Float64) -> None:
     pitch, yaw = EYE_LOOK_RAD
     gaze = np.array((pitch * down, yaw * to_left, 0.0))
     rotations[JOINT_INDEX['left_eye']] = rotations[JOINT_INDEX['right_eye']] = gaze
-    rotations[JOINT_INDEX['jaw']] = (_JAW * value('jawOpen'), 0.0, 0.0)
+    rotations[JOINT_INDEX['jaw']] = (JAW_OPEN_RAD * value('jawOpen'), 0.0, 0.0)
