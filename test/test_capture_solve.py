@@ -21,6 +21,7 @@ from visa_ros.capture.rotations import (
 )
 from visa_ros.capture.solve import PoseSolver
 from visa_ros.conventions import BLENDSHAPE_INDEX, JOINT_INDEX, JOINT_PARENTS, PART_INDEX
+from visa_ros.errors import PoseError
 from visa_ros.evaluation.capture import CLIPS, jitter_px, measure, reprojection_px
 from visa_ros.types import Camera
 
@@ -95,6 +96,17 @@ def test_head_turns_with_the_face(photos):
         noses.append(to_camera(settled(replace(seen, face=face.astype(np.float32)))[1],
                                'head')[:, 2])
     assert noses[1][0] - noses[0][0] == pytest.approx(np.sin(0.35), abs=0.07)
+
+
+def test_landmarks_that_are_no_numbers_are_refused_and_leave_no_trace(photos):
+    seen = photos['obama']
+    face = seen.face.copy()
+    face[5] = np.nan
+    solver, before, camera = settled(seen)
+    with pytest.raises(PoseError, match='not finite'):
+        solver.solve(replace(seen, face=face), camera, 0.04)
+    after = solver.solve(seen, camera, 0.04)
+    np.testing.assert_allclose(after.joint_rotations, before.joint_rotations, atol=0.02)
 
 
 def test_crossed_arms_are_bent_and_in_front(photos):

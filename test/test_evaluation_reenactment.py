@@ -34,4 +34,4 @@ def test_the_astronaut_moved_by_a_man_stays_the_astronaut(tmp_path):
     assert sheet.shape == (512, 8 * 512, 3)
     with Image.open(tmp_path / 'out' / 'reenactment.webp') as film:
         assert film.n_frames == 5
-        assert film.size == (1024, 512)
+        assert film.size == (256, 512)  # the avatar above, shaded below

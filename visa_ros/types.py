@@ -60,7 +60,8 @@ class OperatorPose:
         Axis-angle, radians, relative to the parent joint; order ``conventions.JOINTS``.  The
         first turns the body frame into the frame ``frame_id`` (SMPL-X's ``global_orient``).
     translation : (3,) float32
-        Where the pelvis joint is in ``frame_id``, metres.
+        Where the pelvis joint is in ``frame_id``, metres; captured: that of a body of mean
+        proportions whose head is where the operator's is.
     blendshapes : (52,) float32
         In [0, 1]; order ``conventions.BLENDSHAPES``.
     confidence : (6,) float32

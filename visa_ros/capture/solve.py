@@ -38,6 +38,7 @@ from visa_ros.conventions import (
     PART_INDEX,
     PARTS,
 )
+from visa_ros.errors import PoseError
 from visa_ros.types import Camera, Float32, OperatorPose
 
 # MediaPipe's pose landmarks of the fitted joints, and how far they are from them (standard
@@ -134,7 +135,15 @@ class PoseSolver:
         elapsed_s : float
             Since the image before.
 
+        Raises
+        ------
+        PoseError
+            The trackers gave landmarks that are no numbers.
+
         """
+        if not all(np.isfinite(points).all() for points in (seen.pose, seen.pose_world, seen.face)
+                   if points is not None):
+            raise PoseError('the trackers gave landmarks that are not finite')
         trust = self._trust(seen)
         self._body.fit(self._observations(seen, camera, trust, elapsed_s), camera, elapsed_s)
         rotations = np.zeros((len(JOINTS), 3))

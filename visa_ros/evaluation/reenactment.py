@@ -34,7 +34,7 @@ _CONSENT = Consent('evaluation', 'evaluation', 0, 'for measuring')
 _SIZE_PX = 512
 _EVERY = 4           # of the pictures is compared
 _MOMENTS = 4         # of each portrait in the sheet
-_FILM_MS = 80
+_FILM_MS, _FILM_PX = 120, 256  # of a picture, in the film: its time, the side of each avatar
 _METHODS = ('avatar', 'shaded')
 
 
@@ -61,7 +61,8 @@ def run(arguments: argparse.Namespace) -> Report:
         'astronaut': samples.portrait()}
     model = load_body_model()
     shading = ShadingConfig(weights=arguments.weights, deadline_ms=0, every=1, window_px=0)
-    sheet, film = [], []
+    sheet: list[UInt8] = []
+    film: list[list[UInt8]] = []
     for name, rgb in track(portraits.items(), 'portraits', console=Console(stderr=True)):
         face = find_person(rgb).face
         assert face is not None
@@ -84,11 +85,12 @@ def run(arguments: argparse.Namespace) -> Report:
             'changed by shading, of 255': f'{np.mean(changes):.2f}'})
         sheet.append(np.concatenate([shown[moment] for moment in np.linspace(
             0, len(shown) - 1, _MOMENTS).astype(int)], 1))
-        film += shown
+        film.append([np.concatenate([_small(picture) for picture in np.split(both, 2, 1)])
+                     for both in shown])
     report.notes.append(
         f'ID-L2: mean distance of face descriptors to the portrait (one person: below '
         f'{SAME_PERSON}); mover: of the person who moves the avatars; pictures: '
-        f'{_OUT}/reenactment.png, .webp (avatar, shaded)')
+        f'{_OUT}/reenactment.png (avatar, shaded), .webp (avatars above, shaded below)')
     _write(sheet, film)
     return report
 
@@ -132,10 +134,16 @@ def _corners(model: BodyModel, betas: Float32, pose: OperatorPose, camera: Camer
     return face[list(FACE_CORNERS)].astype(np.float32)
 
 
-def _write(sheet: list[UInt8], film: list[UInt8]) -> None:
+def _small(picture: UInt8) -> UInt8:
+    cv2 = require('cv2')
+    return np.asarray(cv2.resize(picture, (_FILM_PX, _FILM_PX), interpolation=cv2.INTER_AREA))
+
+
+def _write(sheet: list[UInt8], film: list[list[UInt8]]) -> None:
     _OUT.mkdir(parents=True, exist_ok=True)
     cv2, image = require('cv2'), require('PIL.Image')
     cv2.imwrite(str(_OUT / 'reenactment.png'), np.concatenate(sheet)[..., ::-1])
-    first, *rest = (image.fromarray(picture) for picture in film)
+    first, *rest = (image.fromarray(np.concatenate(at_once, 1))
+                    for at_once in zip(*film, strict=True))
     first.save(_OUT / 'reenactment.webp', save_all=True, append_images=rest, duration=_FILM_MS,
                loop=0, quality=75)
