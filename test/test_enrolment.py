@@ -10,6 +10,7 @@ from visa_ros import samples
 from visa_ros.capture.config import CaptureConfig
 from visa_ros.capture.source import read_video
 from visa_ros.cli import main
+from visa_ros.conventions import BLENDSHAPE_INDEX, JOINT_INDEX
 from visa_ros.enrolment.clip import follow
 from visa_ros.enrolment.enrol import EnrolmentConfig, enrol
 from visa_ros.enrolment.pairs import SEQUENCE, registered, runs
@@ -17,6 +18,7 @@ from visa_ros.enrolment.preview import write_preview
 from visa_ros.enrolment.tune import is_better, parted
 from visa_ros.errors import InputError, ResourceError
 from visa_ros.reconstruction import avatar_file
+from visa_ros.rendering.driving import camera_turns
 from visa_ros.shading.network import load_network
 from visa_ros.types import Consent
 
@@ -95,11 +97,15 @@ def test_the_command_says_what_is_wrong_before_it_works(tmp_path, monkeypatch, c
     assert not list(tmp_path.glob('*.visa'))
 
 
-def test_the_portrait_is_a_frontal_frame_with_open_eyes(clip):
+def test_the_portrait_is_a_still_frame_of_the_usual_bearing_with_open_eyes(clip):
     number = clip.portrait()
     pose = clip.poses[number]
-    from visa_ros.conventions import BLENDSHAPE_INDEX
-
+    assert clip.stamps_ns[number] >= clip.stamps_ns[-1] / 2  # the face had been learned
+    looks = np.array([camera_turns(p.joint_rotations)[JOINT_INDEX['head'], :, 2]
+                      for p in clip.poses if p is not None])
+    change = np.linalg.norm(np.diff(looks, axis=0, prepend=looks[:1]), axis=1)
+    assert len(looks) == len(clip)  # he is in every frame
+    assert change[number] <= np.median(change)
     blinks = np.array([p.blendshapes[BLENDSHAPE_INDEX['eyeBlinkLeft']]
                        for p in clip.poses if p is not None])
     assert pose.blendshapes[BLENDSHAPE_INDEX['eyeBlinkLeft']] <= np.median(blinks) + 0.1
@@ -108,6 +114,19 @@ def test_the_portrait_is_a_frontal_frame_with_open_eyes(clip):
     frames = [full for full, _ in read_video(samples.video('cap13'))]
     assert found == number
     assert np.array_equal(rgb, frames[number])
+
+
+def test_the_portrait_shows_the_head_as_it_is_mostly_held(clip):
+    """A camera above the screen sees a face that looks down, but for a glance or two."""
+    pose = clip.poses[clip.portrait()]
+    down = pose.joint_rotations.copy()
+    down[JOINT_INDEX['head']] += (0.3, 0, 0)
+    count = len(clip)
+    poses = [replace(pose, joint_rotations=pose.joint_rotations if 150 <= number < 170 else down,
+                     stamp_ns=1 + number * 40_000_000) for number in range(count)]
+    looking = replace(clip, poses=poses, sharpness=[1.0] * count,
+                      stamps_ns=[number * 40_000_000 for number in range(count)])
+    assert not 150 <= looking.portrait() < 171
 
 
 def test_seconds_that_judge_are_apart_from_those_that_teach(clip):

@@ -16,7 +16,7 @@ from visa_ros.types import Float32
 
 _SIGMA_M = 0.006          # of a landmark that expressions do not move
 _EXPRESSION_SIGMA = 0.3   # of each blendshape's value
-_MATRIX_SIGMA = 0.3       # radians, of the tracker's own rotation
+_MATRIX_SIGMA = 0.2       # radians, of the tracker's own rotation
 # Landmarks err together: so many tell as much as all of them.
 _INDEPENDENT = 30
 _HUBER = 3.0

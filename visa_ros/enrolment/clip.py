@@ -11,6 +11,7 @@ import numpy as np
 
 from visa_ros.capture.capture import PoseCapture
 from visa_ros.capture.config import CaptureConfig
+from visa_ros.capture.rotations import log
 from visa_ros.capture.source import read_video
 from visa_ros.conventions import BLENDSHAPE_INDEX, JOINT_INDEX, PART_INDEX
 from visa_ros.errors import InputError
@@ -21,7 +22,10 @@ from visa_ros.types import CameraImage, OperatorPose, UInt8
 
 LEAST_S = 8.0        # of a clip, with the person in it
 _SURE = 0.5          # confidence of a face that is seen
-_TURNED = 1.0        # of |yaw| in radians, costs as much as wide open eyes that are shut
+_FACE_LEARNT_S = 10.0  # in which capture has learnt most of the operator's face
+_TURNED = 1.0        # of the head, radians, costs as much as wide open eyes that are shut
+_TURNING = 1.0       # radians a second, as much: what moves is blurred, and poses lag
+_TO_CAMERA = np.array((0.0, 0.0, -1.0))
 _EXPRESSIONS = {'eyeBlinkLeft': 1.0, 'eyeBlinkRight': 1.0, 'jawOpen': 2.0, 'mouthSmileLeft': 0.3,
                 'mouthSmileRight': 0.3}
 
@@ -67,7 +71,10 @@ class Clip:
 
     def portrait(self) -> int:
         """
-        Return the frame that is best as a portrait: frontal, eyes open, mouth shut, sharp.
+        Return the frame that is best as a portrait.
+
+        The head as it is mostly held, towards the camera and still; eyes open, mouth shut, sharp.
+        None of the beginning: a pose there is of a face that capture has yet to learn.
 
         Raises
         ------
@@ -75,19 +82,27 @@ class Clip:
             No frame shows a face.
 
         """
-        costs = {number: self._cost(number, pose) for number, pose in enumerate(self.poses)
-                 if pose is not None and pose.confidence[PART_INDEX['face']] > _SURE}
-        if not costs:
+        learnt_ns = min(_FACE_LEARNT_S * 1e9, self.stamps_ns[-1] / 2)
+        seen = {number: pose for number, pose in enumerate(self.poses)
+                if pose is not None and pose.confidence[PART_INDEX['face']] > _SURE
+                and self.stamps_ns[number] >= learnt_ns}
+        if not seen:
             raise InputError(f'no face was found in {self.path}; film head and shoulders, the '
                              'face uncovered and lit from the front')
-        return min(costs, key=lambda number: costs[number])
+        usual = np.mean([_head(pose)[:, 2] for pose in seen.values()], axis=0)
+        return min(seen, key=lambda number: self._cost(number, seen[number], usual))
 
-    def _cost(self, number: int, pose: OperatorPose) -> float:
-        turn = _head_turn_rad(pose)
+    def _cost(self, number: int, pose: OperatorPose, usual: np.ndarray) -> float:
+        looks, last = _head(pose)[:, 2], self.poses[max(number - 1, 0)]
+        turn = _angle_rad(looks, usual) + _angle_rad(looks, _TO_CAMERA) / 4
+        turning = _TURNING  # where the picture before showed nobody
+        if last is not None and last.stamp_ns < pose.stamp_ns:
+            turning = (float(np.linalg.norm(log(_head(last).T @ _head(pose))))
+                       / ((pose.stamp_ns - last.stamp_ns) * 1e-9))
         expression = sum(weight * pose.blendshapes[BLENDSHAPE_INDEX[name]]
                          for name, weight in _EXPRESSIONS.items())
         blur = 1 - min(self.sharpness[number] / max(np.median(self.sharpness), 1e-6), 1.2)
-        return float(turn / _TURNED + expression + blur)
+        return float(turn / _TURNED + turning / _TURNING + expression + blur)
 
 
 def follow(path: Path, size_px: int, most_s: float, config: CaptureConfig,
@@ -134,7 +149,11 @@ def follow(path: Path, size_px: int, most_s: float, config: CaptureConfig,
     return clip
 
 
-def _head_turn_rad(pose: OperatorPose) -> float:
-    """Return the angle between where the face looks and the way to the camera."""
-    looks = camera_turns(pose.joint_rotations)[JOINT_INDEX['head'], :, 2]
-    return float(np.arccos(np.clip(-looks[2], -1, 1)))
+def _head(pose: OperatorPose) -> np.ndarray:
+    """Return the head's rotation to the camera, (3, 3)."""
+    return np.asarray(camera_turns(pose.joint_rotations)[JOINT_INDEX['head']])
+
+
+def _angle_rad(a: np.ndarray, b: np.ndarray) -> float:
+    """Return the angle between two directions."""
+    return float(np.arccos(np.clip(a @ b / np.linalg.norm(a) / np.linalg.norm(b), -1, 1)))

@@ -257,15 +257,32 @@ def lag_ms(poses: list[OperatorPose], filtered: list[OperatorPose]) -> float:
     stamps = np.array([pose.stamp_ns for pose in poses]) * 1e-9
     shifts = np.arange(0, 0.2, 0.002)
     misses = np.zeros(len(shifts))
-    for read in (lambda pose: pose.translation[:2],
-                 lambda pose: pose.joint_rotations[JOINT_INDEX['head']] * 0.1):
-        raw, smooth = (np.array([read(pose) for pose in path]) for path in (poses, filtered))
+    for raw, smooth in zip(_head_paths(poses), _head_paths(filtered), strict=True):
         inside = (stamps > stamps[0] + 0.2) & (stamps < stamps[-1] - 0.2)
         for k, shift in enumerate(shifts):
             late = np.stack([np.interp(stamps[inside] + shift, stamps, column)
                              for column in smooth.T], axis=1)
             misses[k] += ((late - raw[inside]) ** 2).sum()
     return float(shifts[np.argmin(misses)] * 1e3)
+
+
+def _head_paths(poses: list[OperatorPose]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the head's places in the image plane (T, 2) and turns to the camera (T, 3), metres.
+
+    A turn counts as what it moves 0.1 m away.
+    """
+    from scipy.spatial.transform import Rotation
+
+    from visa_ros.body.kinematics import joint_transforms, posed_joints
+    from visa_ros.body.model import load_body_model
+    from visa_ros.rendering.driving import camera_turns
+
+    model, head = load_body_model(), JOINT_INDEX['head']
+    places = [posed_joints(joint_transforms(
+        model, model.joints_template, pose.joint_rotations, pose.translation),
+        model.joints_template)[head, :2] for pose in poses]
+    turns = np.array([camera_turns(pose.joint_rotations)[head] for pose in poses])
+    return np.array(places), 0.1 * Rotation.from_matrix(turns @ turns[0].T).as_rotvec()
 
 
 def _mean_joints(model: BodyModel) -> Float32:
