@@ -146,4 +146,4 @@ def _write(sheet: list[UInt8], film: list[list[UInt8]]) -> None:
     first, *rest = (image.fromarray(np.concatenate(at_once, 1))
                     for at_once in zip(*film, strict=True))
     first.save(_OUT / 'reenactment.webp', save_all=True, append_images=rest, duration=_FILM_MS,
-               loop=0, quality=75)
+               loop=0, quality=60, method=6)
