@@ -13,7 +13,8 @@ from visa_ros.conventions import BLENDSHAPE_INDEX, JOINT_INDEX
 from visa_ros.types import Camera
 
 MODEL = load_body_model()
-K = Camera.from_focal(576, 640, 480).K.astype(float)
+CAMERA = Camera.from_focal(576, 640, 480)
+K = CAMERA.K.astype(float)
 FACING = np.diag((1.0, -1.0, -1.0))
 PLACE = np.array((0.05, 0.1, 0.7))
 STEP_S = 0.04
@@ -32,8 +33,7 @@ def own_face() -> np.ndarray:
 
 
 def seen(points: np.ndarray, turn: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    placed = points @ turn.T + PLACE
-    pixels = placed[:, :2] / placed[:, 2:] * K[0, 0] + K[:2, 2]
+    pixels = CAMERA.project(points @ turn.T + PLACE)
     return (pixels + rng.normal(0, 0.3, pixels.shape)).astype(np.float32)
 
 
@@ -104,8 +104,7 @@ def test_another_place_after_forgetting_is_found():
     fit.forget()
     far = PLACE + np.array((0.3, -0.2, 1.5))
     turn = turned((0.0, -0.6, 0.2))
-    placed = points @ turn.T + far
-    pixels = (placed[:, :2] / placed[:, 2:] * K[0, 0] + K[:2, 2]).astype(np.float32)
+    pixels = CAMERA.project(points @ turn.T + far).astype(np.float32)
     fit.fit(pixels, np.zeros(52, np.float32), turn @ exp(np.array((0.05, 0.05, 0.0))), K, STEP_S)
     assert angle_deg(turn, fit.rotation) < 1.5
     assert np.linalg.norm(fit.place - far) < 0.05

@@ -88,11 +88,11 @@ def test_mirrored_photo_gives_the_mirrored_head(photos):
 def test_head_turns_with_the_face(photos):
     """A mesh that has turned turns the head, though the tracker's own rotation says half of it."""
     seen = photos['obama']
-    K, points = camera_of(seen).K.astype(float), HeadFit(MODEL).points
+    points = HeadFit(MODEL).points
     noses = []
     for yaw in (0.0, 0.35):  # to the person's left
         placed = points @ exp(np.array((0.0, yaw, 0.0))).T @ FACING + (0.0, 0.0, 1.0)
-        face = placed[:, :2] / placed[:, 2:] * K[0, 0] + K[:2, 2]
+        face = camera_of(seen).project(placed)
         matrix = seen.head_matrix.copy()
         matrix[:3, :3] = exp(np.array((0.0, yaw / 2, 0.0))) @ matrix[:3, :3]
         noses.append(to_camera(settled(replace(

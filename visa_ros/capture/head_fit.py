@@ -74,7 +74,9 @@ class HeadFit:
             (-y, x, zero), (x, y, z))], 1)
         weighted = self._moves * np.repeat(self._weights ** 2, 3)[:, None]
         self._to_moves = np.linalg.solve(weighted.T @ self._moves, weighted.T)
-        # Information of what was seen of each own point, and that times its place.
+        # Information that an own point is the mean one's; of what was seen of it, and that times
+        # its place.
+        self._prior = np.eye(3) / _OWN_SIGMA_M ** 2 * (_INDEPENDENT / count)
         self._known = np.zeros((count, 3, 3))
         self._known_place = np.zeros((count, 3))
         self._found = False
@@ -158,6 +160,5 @@ class HeadFit:
         target = misses + (seen @ self._own[:, :, None])[..., 0]
         self._known = keep * self._known + information @ seen
         self._known_place = keep * self._known_place + (information @ target[..., None])[..., 0]
-        prior = np.eye(3) / _OWN_SIGMA_M ** 2 * (_INDEPENDENT / len(self._mean))
-        own = np.linalg.solve(self._known + prior, self._known_place[..., None])[..., 0]
+        own = np.linalg.solve(self._known + self._prior, self._known_place[..., None])[..., 0]
         self._own = own - (self._moves @ (self._to_moves @ own.ravel())).reshape(own.shape)

@@ -144,8 +144,10 @@ class PoseSolver:
         if not all(np.isfinite(points).all() for points in (seen.pose, seen.pose_world, seen.face)
                    if points is not None):
             raise PoseError('the trackers gave landmarks that are not finite')
+        if seen.face is not None:
+            self._fit_head(seen, camera, elapsed_s)
         trust = self._trust(seen)
-        self._body.fit(self._observations(seen, camera, trust, elapsed_s), camera, elapsed_s)
+        self._body.fit(self._observations(seen, camera, trust), camera, elapsed_s)
         rotations = np.zeros((len(JOINTS), 3))
         rotations[[JOINT_INDEX[name] for name in BONES]] = log(self._body.rotations)
         confidence = np.zeros(len(PARTS), np.float32)
@@ -161,26 +163,23 @@ class PoseSolver:
                        else seen.blendshapes)
         _solve_face(blendshapes, rotations)
         # Who draws the pose knows no lengths: with mean ones the head must be where it was seen.
-        scaled, mean = self._trunk(rotations)
-        return OperatorPose(rotations.astype(np.float32),
-                            (self._body.place + scaled - mean).astype(np.float32),
+        place = self._body.place + self._longer_trunk(rotations)
+        return OperatorPose(rotations.astype(np.float32), place.astype(np.float32),
                             blendshapes, np.clip(confidence, 0, 1))
 
     def joint_positions(self, pose: OperatorPose) -> Float64:
         """Return the (55, 3) joints of a pose with the operator's estimated proportions."""
         rotations = pose.joint_rotations.astype(float)
-        scaled, mean = self._trunk(rotations)
-        return self._positions(rotations, pose.translation + mean - scaled)
+        return self._positions(rotations, pose.translation - self._longer_trunk(rotations))
 
-    def _trunk(self, rotations: Float64) -> tuple[Float64, Float64]:
-        """Return the way from pelvis to neck, the operator's and one of mean proportions."""
-        turn, scales = np.eye(3), self._body.length_scales
-        ways = np.zeros((2, 3))
+    def _longer_trunk(self, rotations: Float64) -> Float64:
+        """Return by how much the operator's neck is farther from the pelvis than a mean one's."""
+        turn, way = np.eye(3), np.zeros(3)
+        longer = (self._body.length_scales - 1)[:, None] * self._offsets
         for parent, joint in pairwise(_TO_NECK):
             turn = turn @ exp(rotations[parent])
-            bone = turn @ self._offsets[joint]
-            ways += scales[joint] * bone, bone
-        return ways[0], ways[1]
+            way += turn @ longer[joint]
+        return way
 
     def _positions(self, rotations: Float64, place: Float64 | Float32) -> Float64:
         turned = exp(rotations)
@@ -196,8 +195,13 @@ class PoseSolver:
 
     # --- what the body is fitted to
 
-    def _observations(self, seen: Landmarks, camera: Camera, trust: Float64,
-                      elapsed_s: float) -> Observations:
+    def _fit_head(self, seen: Landmarks, camera: Camera, elapsed_s: float) -> None:
+        assert seen.face is not None
+        assert seen.blendshapes is not None
+        K = camera.K.astype(float)
+        self._head.fit(seen.face, seen.blendshapes, self._face_rotation(seen, K), K, elapsed_s)
+
+    def _observations(self, seen: Landmarks, camera: Camera, trust: Float64) -> Observations:
         K = camera.K.astype(float)
         # World landmarks are seen along the line of sight to the person.
         world = (seen.pose_world.astype(float)
@@ -215,13 +219,10 @@ class PoseSolver:
         depth_trust[-2:] = np.maximum(depth_trust[-2:], _GUESS)  # even unseen hips are a guess
 
         if seen.face is not None:
-            assert seen.blendshapes is not None
-            self._head.fit(seen.face, seen.blendshapes, self._face_rotation(seen, K), K, elapsed_s)
             head, head_weight = self._head.rotation, 1 / _FACE_HEAD_SIGMA
             face = self._head.points[_FACE_POINTS] @ head.T + self._head.place
             face_depth = face[0, 2]
-            head_pixels = np.concatenate((face[:, :2] / face[:, 2:] * np.diag(K)[:2] + K[:2, 2],
-                                          seen.pose[_POSE_HEAD_POINTS]))
+            head_pixels = np.concatenate((camera.project(face), seen.pose[_POSE_HEAD_POINTS]))
             head_trust = np.concatenate((np.full(len(_FACE_POINTS), 1 / _FACE_SIGMA),
                                          np.zeros(len(_POSE_HEAD_POINTS))))
         else:

@@ -83,22 +83,26 @@ class Clip:
 
         """
         learnt_ns = min(_FACE_LEARNT_S * 1e9, self.stamps_ns[-1] / 2)
-        seen = {number: pose for number, pose in enumerate(self.poses)
+        seen = [number for number, pose in enumerate(self.poses)
                 if pose is not None and pose.confidence[PART_INDEX['face']] > _SURE
-                and self.stamps_ns[number] >= learnt_ns}
+                and self.stamps_ns[number] >= learnt_ns]
         if not seen:
             raise InputError(f'no face was found in {self.path}; film head and shoulders, the '
                              'face uncovered and lit from the front')
-        usual = np.mean([_head(pose)[:, 2] for pose in seen.values()], axis=0)
-        return min(seen, key=lambda number: self._cost(number, seen[number], usual))
+        heads = {number: camera_turns(pose.joint_rotations)[JOINT_INDEX['head']]
+                 for number, pose in enumerate(self.poses) if pose is not None}
+        usual = np.mean([heads[number][:, 2] for number in seen], axis=0)
+        return min(seen, key=lambda number: self._cost(number, heads, usual))
 
-    def _cost(self, number: int, pose: OperatorPose, usual: np.ndarray) -> float:
-        looks, last = _head(pose)[:, 2], self.poses[max(number - 1, 0)]
+    def _cost(self, number: int, heads: dict[int, np.ndarray], usual: np.ndarray) -> float:
+        pose, head, before = self.poses[number], heads[number], heads.get(number - 1)
+        assert pose is not None
+        looks = head[:, 2]
         turn = _angle_rad(looks, usual) + _angle_rad(looks, _TO_CAMERA) / 4
         turning = _TURNING  # where the picture before showed nobody
-        if last is not None and last.stamp_ns < pose.stamp_ns:
-            turning = (float(np.linalg.norm(log(_head(last).T @ _head(pose))))
-                       / ((pose.stamp_ns - last.stamp_ns) * 1e-9))
+        if before is not None and self.stamps_ns[number] > self.stamps_ns[number - 1]:
+            elapsed_s = (self.stamps_ns[number] - self.stamps_ns[number - 1]) * 1e-9
+            turning = float(np.linalg.norm(log(before.T @ head))) / elapsed_s
         expression = sum(weight * pose.blendshapes[BLENDSHAPE_INDEX[name]]
                          for name, weight in _EXPRESSIONS.items())
         blur = 1 - min(self.sharpness[number] / max(np.median(self.sharpness), 1e-6), 1.2)
@@ -147,11 +151,6 @@ def follow(path: Path, size_px: int, most_s: float, config: CaptureConfig,
         raise InputError(f'{path} shows a person for {seen_s:.0f} s, at least {LEAST_S:.0f} s are '
                          'needed; film 30 s: talk, smile, turn the head to all sides')
     return clip
-
-
-def _head(pose: OperatorPose) -> np.ndarray:
-    """Return the head's rotation to the camera, (3, 3)."""
-    return np.asarray(camera_turns(pose.joint_rotations)[JOINT_INDEX['head']])
 
 
 def _angle_rad(a: np.ndarray, b: np.ndarray) -> float:

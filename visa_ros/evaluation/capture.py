@@ -267,22 +267,23 @@ def lag_ms(poses: list[OperatorPose], filtered: list[OperatorPose]) -> float:
 
 
 def _head_paths(poses: list[OperatorPose]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the head's places in the image plane (T, 2) and turns to the camera (T, 3), metres.
+    """
+    Return the head's places in the image plane (T, 2) and turns (T, 3), metres.
 
     A turn counts as what it moves 0.1 m away.
     """
     from scipy.spatial.transform import Rotation
 
-    from visa_ros.body.kinematics import joint_transforms, posed_joints
+    from visa_ros.body.kinematics import joint_transforms
     from visa_ros.body.model import load_body_model
-    from visa_ros.rendering.driving import camera_turns
 
     model, head = load_body_model(), JOINT_INDEX['head']
-    places = [posed_joints(joint_transforms(
-        model, model.joints_template, pose.joint_rotations, pose.translation),
-        model.joints_template)[head, :2] for pose in poses]
-    turns = np.array([camera_turns(pose.joint_rotations)[head] for pose in poses])
-    return np.array(places), 0.1 * Rotation.from_matrix(turns @ turns[0].T).as_rotvec()
+    joints = model.joints_template
+    transforms = np.array([joint_transforms(
+        model, joints, pose.joint_rotations, pose.translation)[head] for pose in poses])
+    turns = transforms[:, :, :3]
+    places = turns @ joints[head] + transforms[:, :, 3]
+    return places[:, :2], 0.1 * Rotation.from_matrix(turns @ turns[0].T).as_rotvec()
 
 
 def _mean_joints(model: BodyModel) -> Float32:

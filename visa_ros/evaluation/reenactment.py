@@ -68,10 +68,11 @@ def run(arguments: argparse.Namespace) -> Report:
         assert face is not None
         own = descriptor(rgb, face[list(FACE_CORNERS), :2])
         distances: dict[str, list[float]] = {method: [] for method in _METHODS}
-        changes, shown = [], []
+        changes, shown, tiles = [], [], []
         for moment, (pictures, corners) in enumerate(
                 _moved(rgb, poses, arguments.every, model, shading)):
             shown.append(np.concatenate(list(pictures.values()), 1))
+            tiles.append(np.concatenate([_small(picture) for picture in pictures.values()]))
             changes.append(float(np.abs(np.subtract(*pictures.values(), dtype=np.float32)).mean()))
             if moment % _EVERY == 0:
                 for method, picture in pictures.items():
@@ -85,8 +86,7 @@ def run(arguments: argparse.Namespace) -> Report:
             'changed by shading, of 255': f'{np.mean(changes):.2f}'})
         sheet.append(np.concatenate([shown[moment] for moment in np.linspace(
             0, len(shown) - 1, _MOMENTS).astype(int)], 1))
-        film.append([np.concatenate([_small(picture) for picture in np.split(both, 2, 1)])
-                     for both in shown])
+        film.append(tiles)
     report.notes.append(
         f'ID-L2: mean distance of face descriptors to the portrait (one person: below '
         f'{SAME_PERSON}); mover: of the person who moves the avatars; pictures: '
