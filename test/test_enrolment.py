@@ -25,7 +25,7 @@ from visa_ros.types import Consent
 pytest.importorskip('dlib', reason='requirements-faces.txt is not installed')
 
 CONSENT = Consent('ada', 'Ada', 1, 'for a test')
-BRIEF = EnrolmentConfig(most_s=12.0, moments=14, tune_s=10.0)
+BRIEF = EnrolmentConfig(most_s=12.0, moments=14, refine_steps=60, tune_s=10.0)
 
 
 @pytest.fixture(scope='module')
@@ -46,7 +46,7 @@ def test_a_clip_becomes_an_avatar_and_a_shader_that_is_judged_by_what_it_did_not
     assert result.avatar.consent == CONSENT
     assert set(result.held_out) >= {'avatar', 'personal'}
     assert bool(result.avatar.shader) == is_better(result.held_out)
-    assert {step for step, _ in steps} >= {'follow', 'cut out', 'tune'}
+    assert {step for step, _ in steps} >= {'follow', 'cut out', 'refine', 'tune'}
     assert all(0 <= share <= 1 for _, share in steps)
     # The avatar is where the clip's person is: what is learnt is detail.
     assert result.held_out['avatar']['PSNR'] > 20

@@ -70,6 +70,18 @@ PARTS: Final = ('body', 'face', 'left_arm', 'right_arm', 'left_hand', 'right_han
 
 PART_INDEX: Final = {name: index for index, name in enumerate(PARTS)}
 
+# Which part's confidence speaks of a joint; none does of those from pelvis to head, and of legs.
+PART_OF_JOINT: Final = {
+    JOINT_INDEX[joint]: PART_INDEX[part]
+    for part, joints in (
+        ('face', ('jaw', 'left_eye', 'right_eye')),
+        *((f'{side}_arm', tuple(f'{side}_{name}' for name in (
+            'collar', 'shoulder', 'elbow', 'wrist'))) for side in ('left', 'right')),
+        *((f'{side}_hand', tuple(
+            f'{side}_{finger}{bone}' for finger in ('index', 'middle', 'pinky', 'ring', 'thumb')
+            for bone in (1, 2, 3))) for side in ('left', 'right')))
+    for joint in joints}
+
 # A picture of the avatar's features has 1/4 of the sides of its colours: the shader works there.
 FEATURE_STRIDE: Final = 4
 

@@ -13,7 +13,7 @@ from visa_ros.capture.config import CaptureConfig
 from visa_ros.config import Config, param
 from visa_ros.enrolment.clip import follow
 from visa_ros.enrolment.pairs import Beside, Moment, clip_pairs, cut_out, error, runs
-from visa_ros.enrolment.recolor import recolored
+from visa_ros.enrolment.refine import refined
 from visa_ros.enrolment.tune import is_better, judge, parted, tune
 from visa_ros.errors import InputError
 from visa_ros.identity import FACE_CORNERS, SAME_PERSON, descriptor
@@ -32,6 +32,8 @@ class EnrolmentConfig(Config):
 
     most_s: float = param(90.0, 'How much of a clip is looked at [s]', low=8.0, high=3600.0)
     moments: int = param(64, 'Runs of eight frames that are looked at', low=4, high=1000)
+    refine_steps: int = param(
+        400, 'Steps of each of two rounds that tune the avatar to the clip', low=0, high=10000)
     tune_s: float = param(270.0, 'How long the shader is tuned [s]', low=1.0, high=36000.0)
     window_px: int = param(
         256, 'Side of the square around the head that is learnt, as shading.window_px', low=96,
@@ -47,7 +49,8 @@ class Enrolled:
     Attributes
     ----------
     avatar : GaussianAvatar
-        Of its best frame; ``shader`` is filled where a shader of its own is better.
+        Of its best frame, tuned to the clip where that is nearer to it; ``shader`` is filled
+        where a shader of its own is better.
     portrait : int
         The number of that frame.
     pose : OperatorPose
@@ -130,8 +133,12 @@ def enrol(video: Path, consent: Consent, portrait: UInt8 | None = None,
     learnt, held = (cut_out(clip, part, own, capture, progress)
                     for part in parted(runs(clip, config.moments), clip.frames_per_s))
     done('cut out')
-    avatar, held_pairs, beside = _best_colors(avatar, followed, learnt, held, config.window_px)
-    pairs = clip_pairs(beside, learnt)
+    before = Beside(avatar, followed, config.window_px)
+    refined_avatar = refined(before, learnt, config.refine_steps, config.seed, progress)
+    done('refine')
+    held_pairs, beside = _nearer(
+        before, Beside(refined_avatar, followed, config.window_px), held)
+    avatar, pairs = beside.avatar, clip_pairs(beside, learnt)
     done('draw')
     generic = load_network(GENERIC) if GENERIC.is_file() else None
     tuned = tune(pairs, generic, config.tune_s, config.seed, progress)
@@ -143,18 +150,10 @@ def enrol(video: Path, consent: Consent, portrait: UInt8 | None = None,
     return Enrolled(avatar, number, followed, tuned, held_pairs, held_out, seconds)
 
 
-def _best_colors(avatar: GaussianAvatar, portrait: OperatorPose, learnt: Sequence[Moment],
-                 held: Sequence[Moment], window_px: int
-                 ) -> tuple[GaussianAvatar, Pairs, Beside]:
-    """Take colours from the clip where that brings the avatar nearer to what is held out."""
-    beside = Beside(avatar, portrait, window_px)
-    pairs = clip_pairs(beside, held)
-    other = recolored(avatar, beside, learnt)
-    beside_other = Beside(other, portrait, window_px)
-    other_pairs = clip_pairs(beside_other, held)
-    if error(other_pairs) < error(pairs):
-        return other, other_pairs, beside_other
-    return avatar, pairs, beside
+def _nearer(before: Beside, after: Beside, held: Sequence[Moment]) -> tuple[Pairs, Beside]:
+    """Return what is nearer to the moments that are held out, and its pairs."""
+    return min(((clip_pairs(beside, held), beside) for beside in (before, after)),
+               key=lambda both: error(both[0]))
 
 
 def _face(rgb: UInt8) -> Float32:

@@ -127,6 +127,7 @@ class Beside:
 
     Attributes
     ----------
+    avatar : GaussianAvatar
     camera : Camera
         Of what is drawn: the avatar's, its sides cut to multiples of ``GRID``.
 
@@ -135,17 +136,19 @@ class Beside:
     def __init__(self, avatar: GaussianAvatar, portrait: OperatorPose, window_px: int) -> None:
         camera = avatar.camera
         height, width = (side // GRID * GRID for side in (camera.height, camera.width))
-        self._avatar, self.portrait = avatar, portrait
+        self.avatar, self._portrait = avatar, portrait
         self.camera = Camera(camera.K, width, height)
         self._renderer = AvatarRenderer(
             avatar, RenderingConfig(width, height, background='#000000', backend='cpu'),
             window_px, self.camera)
 
-    def draw(self, pose: OperatorPose) -> tuple[CoarseFrame, Float32]:
-        """Return the frame, and where the Gaussians are: (N, 3), metres, the camera's axes."""
-        frame = self._renderer.render(driven(
-            self._avatar, np.zeros_like(self._avatar.betas), self.portrait, pose))
-        return frame, self._renderer.means
+    def driven(self, pose: OperatorPose) -> OperatorPose:
+        """Return the avatar's pose."""
+        return driven(self.avatar, np.zeros_like(self.avatar.betas), self._portrait, pose)
+
+    def draw(self, pose: OperatorPose) -> CoarseFrame:
+        """Return the avatar's picture."""
+        return self._renderer.render(self.driven(pose))
 
 
 def clip_pairs(beside: Beside, moments: Sequence[Moment]) -> Pairs:
@@ -162,7 +165,7 @@ def clip_pairs(beside: Beside, moments: Sequence[Moment]) -> Pairs:
     """
     out: list[dict[str, np.ndarray]] = []
     for moment in moments:
-        frame, _ = beside.draw(moment.pose)
+        frame = beside.draw(moment.pose)
         assert frame.window is not None
         assert frame.features is not None
         render = rgba_of(frame.rgb, frame.alpha)[frame.window]

@@ -8,8 +8,12 @@ from scipy.spatial.transform import Rotation
 
 from visa_ros.body.kinematics import LEVELS, joint_transforms, posed_joints
 from visa_ros.body.model import load_body_model
-from visa_ros.conventions import JOINT_INDEX, JOINT_PARENTS
+from visa_ros.conventions import JOINT_INDEX, JOINT_PARENTS, PART_INDEX, PART_OF_JOINT
 from visa_ros.types import Float32, GaussianAvatar, OperatorPose
+
+_LIMBS = {joint: part for joint, part in PART_OF_JOINT.items() if part != PART_INDEX['face']}
+_LIMB_JOINTS, _LIMB_PARTS = (np.array(column) for column in zip(*_LIMBS.items(), strict=True))
+_SURE = 0.5  # confidence from which on a limb is seen
 
 
 def driven(avatar: GaussianAvatar, betas: Float32, portrait: OperatorPose, target: OperatorPose,
@@ -22,7 +26,8 @@ def driven(avatar: GaussianAvatar, betas: Float32, portrait: OperatorPose, targe
     blendshapes grow as the person's do.  An avatar whose portrait pose was fitted well is shown
     exactly in the target's; an error of the fit stays as large as it was.  Were the target's own
     angles set instead, whatever fit and truth split differently between spine, neck and pelvis
-    would be added to it.
+    would be added to it.  Only limbs that the target shows and the avatar's portrait does not have
+    no change to speak of: they are set as the target's are.
 
     Parameters
     ----------
@@ -40,6 +45,9 @@ def driven(avatar: GaussianAvatar, betas: Float32, portrait: OperatorPose, targe
     turn = then @ before.swapaxes(1, 2) @ shown
     local = turn.copy()
     local[1:] = turn[list(JOINT_PARENTS[1:])].swapaxes(1, 2) @ turn[1:]
+    appear = (target.confidence >= _SURE) & (own.confidence < _SURE)
+    joints = _LIMB_JOINTS[appear[_LIMB_PARTS]]
+    local[joints] = Rotation.from_rotvec(target.joint_rotations[joints]).as_matrix()
     moved = replace(
         own, joint_rotations=Rotation.from_matrix(local).as_rotvec().astype(np.float32),
         blendshapes=np.clip(own.blendshapes + target.blendshapes - portrait.blendshapes, 0, 1))

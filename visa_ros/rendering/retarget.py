@@ -8,25 +8,14 @@ from numpy.typing import NDArray
 
 from visa_ros.body.model import BodyModel
 from visa_ros.capture.rotations import Float64, exp, log
-from visa_ros.conventions import JOINT_INDEX, JOINTS, PART_INDEX, PARTS
+from visa_ros.conventions import JOINT_INDEX, PART_OF_JOINT, PARTS
 from visa_ros.types import Float32, GaussianAvatar, OperatorPose
 
 # From the root to the chest, and on to the head (JOINT_PARENTS).
 _TO_HEAD = [JOINT_INDEX[name] for name in ('pelvis', 'spine1', 'spine2', 'spine3', 'neck', 'head')]
 _NECK, _HEAD = 4, 5  # of these
 # Joints that are the operator's own, each with the part whose confidence lets it follow.
-_PART_OF_JOINT = {
-    JOINTS.index(joint): PART_INDEX[part]
-    for part, joints in (
-        ('face', ('jaw', 'left_eye', 'right_eye')),
-        *((f'{side}_arm', tuple(f'{side}_{name}' for name in (
-            'collar', 'shoulder', 'elbow', 'wrist'))) for side in ('left', 'right')),
-        *((f'{side}_hand', tuple(
-            f'{side}_{finger}{bone}' for finger in ('index', 'middle', 'pinky', 'ring', 'thumb')
-            for bone in (1, 2, 3))) for side in ('left', 'right')))
-    for joint in joints}
-_OWN_JOINTS, _OWN_PARTS = (np.array(column) for column in zip(*_PART_OF_JOINT.items(),
-                                                              strict=True))
+_OWN_JOINTS, _OWN_PARTS = (np.array(column) for column in zip(*PART_OF_JOINT.items(), strict=True))
 # Confidence from which on a part follows the operator wholly.
 _SURE = 0.5
 # The avatar leaves its place in the picture by this much [m] at most, softly: a portrait has
