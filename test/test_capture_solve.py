@@ -111,6 +111,19 @@ def test_landmarks_that_are_no_numbers_are_refused_and_leave_no_trace(photos):
     np.testing.assert_allclose(after.joint_rotations, before.joint_rotations, atol=0.02)
 
 
+def test_a_face_that_returns_elsewhere_is_where_it_is_seen_at_once(photos):
+    near = photos['obama']
+    aside = np.float32((0.5, 0.1)) * near.width
+    far = replace(near, pose=near.pose * np.float32(0.3) + aside,
+                  face=near.face * np.float32(0.3) + aside)
+    solver, _, camera = settled(near)
+    solver.solve(replace(near, face=None, blendshapes=None, head_matrix=None), camera, 0.04)
+    fresh = PoseSolver(MODEL)
+    pair = [each.joint_positions(each.solve(far, camera, 0.04))[JOINT_INDEX['head']]
+            for each in (solver, fresh)]
+    np.testing.assert_allclose(*pair, atol=0.02)
+
+
 def test_crossed_arms_are_bent_and_in_front(photos):
     solver, pose, _ = settled(photos['obama3'], focal_ratio=1.5)
     positions = solver.joint_positions(pose)

@@ -129,6 +129,15 @@ def test_the_portrait_shows_the_head_as_it_is_mostly_held(clip):
     assert not 150 <= looking.portrait() < 171
 
 
+def test_a_face_that_only_the_beginning_shows_is_taken_from_there(clip):
+    faceless = np.zeros_like(clip.poses[0].confidence)
+    poses = [pose if number < 30 else replace(pose, confidence=faceless)
+             for number, pose in enumerate(clip.poses)]
+    assert replace(clip, poses=poses).portrait() < 30
+    with pytest.raises(InputError, match='no face was found'):
+        replace(clip, poses=poses[30:] + poses[30:60]).portrait()
+
+
 def test_seconds_that_judge_are_apart_from_those_that_teach(clip):
     chosen = runs(clip, 30)
     assert all(len(run) == SEQUENCE for run in chosen)

@@ -8,7 +8,7 @@ from scipy.spatial.transform import Rotation
 from visa_ros import samples
 from visa_ros.body.kinematics import joint_transforms, posed_joints
 from visa_ros.body.model import load_body_model
-from visa_ros.conventions import BLENDSHAPE_INDEX, BLENDSHAPES, JOINT_INDEX, PARTS
+from visa_ros.conventions import BLENDSHAPE_INDEX, BLENDSHAPES, JOINT_INDEX, PART_INDEX, PARTS
 from visa_ros.evaluation.baselines import FlatBody, WarpedPortrait
 from visa_ros.evaluation.metrics import compare, identity
 from visa_ros.identity import FACE_CORNERS
@@ -142,6 +142,22 @@ def test_an_error_of_the_fit_stays_as_large_as_it_was(betas):
     moved = joints_of(betas, target)[neck] - joints_of(betas, start)[neck]
     np.testing.assert_allclose(shown[neck] - joints_of(betas, fitted)[neck], moved, atol=1e-5)
     np.testing.assert_allclose(shown[head] - shown[neck], true[head] - true[neck], atol=1e-4)
+
+
+def test_an_arm_that_the_portrait_hides_is_where_the_target_has_it(betas):
+    """What the fit says of it is a guess; a change from a guess would be another."""
+    hidden = PART_INDEX['left_arm'], PART_INDEX['left_hand']
+    start, guess = person(betas), person(betas, left_shoulder=(20, 30, -20))
+    guess.confidence[list(hidden)] = 0
+    target = person(betas, left_elbow=(0, -80, 0), right_elbow=(0, 80, 0))
+    left, right = JOINT_INDEX['left_wrist'], JOINT_INDEX['right_wrist']
+    true = joints_of(betas, target)
+    shown = joints_of(betas, driven(avatar_of(betas, guess), betas, start, target))
+    np.testing.assert_allclose(shown[[left, right]], true[[left, right]], atol=1e-4)
+    target.confidence[list(hidden)] = 0.2  # nor there: it stays as it was guessed
+    unseen = joints_of(betas, driven(avatar_of(betas, guess), betas, start, target))
+    np.testing.assert_allclose(unseen[right], true[right], atol=1e-4)
+    assert np.linalg.norm(unseen[left] - true[left]) > 0.1
 
 
 def test_expressions_grow_from_the_fitted_one(betas):

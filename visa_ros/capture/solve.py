@@ -144,7 +144,9 @@ class PoseSolver:
         if not all(np.isfinite(points).all() for points in (seen.pose, seen.pose_world, seen.face)
                    if points is not None):
             raise PoseError('the trackers gave landmarks that are not finite')
-        if seen.face is not None:
+        if seen.face is None:
+            self._head.forget()  # it may return anywhere
+        else:
             self._fit_head(seen, camera, elapsed_s)
         trust = self._trust(seen)
         self._body.fit(self._observations(seen, camera, trust), camera, elapsed_s)

@@ -74,7 +74,8 @@ class Clip:
         Return the frame that is best as a portrait.
 
         The head as it is mostly held, towards the camera and still; eyes open, mouth shut, sharp.
-        None of the beginning: a pose there is of a face that capture has yet to learn.
+        None of the beginning where there is another: a pose there is of a face that capture has
+        yet to learn.
 
         Raises
         ------
@@ -84,11 +85,11 @@ class Clip:
         """
         learnt_ns = min(_FACE_LEARNT_S * 1e9, self.stamps_ns[-1] / 2)
         seen = [number for number, pose in enumerate(self.poses)
-                if pose is not None and pose.confidence[PART_INDEX['face']] > _SURE
-                and self.stamps_ns[number] >= learnt_ns]
+                if pose is not None and pose.confidence[PART_INDEX['face']] > _SURE]
         if not seen:
             raise InputError(f'no face was found in {self.path}; film head and shoulders, the '
                              'face uncovered and lit from the front')
+        seen = [number for number in seen if self.stamps_ns[number] >= learnt_ns] or seen
         heads = {number: camera_turns(pose.joint_rotations)[JOINT_INDEX['head']]
                  for number, pose in enumerate(self.poses) if pose is not None}
         usual = np.mean([heads[number][:, 2] for number in seen], axis=0)
