@@ -15,7 +15,7 @@ from visa_ros.enrolment.clip import follow
 from visa_ros.enrolment.enrol import EnrolmentConfig, enrol
 from visa_ros.enrolment.pairs import SEQUENCE, registered, runs
 from visa_ros.enrolment.preview import write_preview
-from visa_ros.enrolment.tune import is_better, parted
+from visa_ros.enrolment.tune import is_better, parted, tune
 from visa_ros.errors import InputError, ResourceError
 from visa_ros.reconstruction import avatar_file
 from visa_ros.rendering.driving import camera_turns
@@ -162,6 +162,14 @@ def test_registration_undoes_a_small_shift_and_no_large_one():
         before, after = (np.abs(picture.astype(float) - render)[inside].mean()
                          for picture in (truth, registered(truth, render)))
         assert least < after / before < most
+
+
+def test_tuning_ends_early_where_there_is_nothing_to_learn(enrolled):
+    pairs = enrolled[0].held
+    shares = []
+    tune(pairs, pairs | {'truth': pairs['render']}, None, 9.0, 0,
+         lambda step, share: shares.append(share))
+    assert 1 / 3 <= shares[-1] < 0.6
 
 
 def test_the_generic_shader_stays_unless_the_personal_one_is_better_and_as_calm():

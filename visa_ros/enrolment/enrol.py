@@ -34,7 +34,9 @@ class EnrolmentConfig(Config):
     moments: int = param(64, 'Runs of eight frames that are looked at', low=4, high=1000)
     refine_steps: int = param(
         400, 'Steps of each of two rounds that tune the avatar to the clip', low=0, high=10000)
-    tune_s: float = param(270.0, 'How long the shader is tuned [s]', low=1.0, high=36000.0)
+    tune_s: float = param(
+        270.0, 'How long the shader is tuned [s]; a third of it where that brings nothing',
+        low=1.0, high=36000.0)
     window_px: int = param(
         256, 'Side of the square around the head that is learnt, as shading.window_px', low=96,
         high=1024)
@@ -141,8 +143,8 @@ def enrol(video: Path, consent: Consent, portrait: UInt8 | None = None,
     avatar, pairs = beside.avatar, clip_pairs(beside, learnt)
     done('draw')
     generic = load_network(GENERIC) if GENERIC.is_file() else None
-    tuned = tune(pairs, generic, config.tune_s, config.seed, progress)
-    held_out = judge(held_pairs, ({'generic': generic} if generic else {}) | {'personal': tuned})
+    tuned = tune(pairs, held_pairs, generic, config.tune_s, config.seed, progress)
+    held_out = judge(held_pairs, generic, tuned)
     done('tune')
     if is_better(held_out):
         avatar = replace(avatar, shader=encode_network(tuned, {

@@ -15,20 +15,21 @@ _CROP_PX, _STREAMS, _LEARNING_RATE, _AVERAGING = 96, 12, 6e-4, 0.995
 # Of what is kept.  The avatar changes by about a level of 255 where the clip stands still, as the
 # camera's own noise does; a fifth more is not seen.
 _LEAST_GAIN_DB, _MOST_FLICKER = 0.1, 1.2
+_JUDGED_AT = 1 / 3  # of the time: a shader that is no nearer by then is given up
 
 
-def tune(learnt: Pairs, generic: ShaderNetwork | None, seconds: float, seed: int,
+def tune(learnt: Pairs, held: Pairs, generic: ShaderNetwork | None, seconds: float, seed: int,
          progress: Progress) -> ShaderNetwork:
     """
     Train a shader on one person, beginning with the generic one where there is one.
 
     Parameters
     ----------
-    learnt : dict of str to ndarray
-        As ``pairs.clip_pairs`` makes them.
+    learnt, held : dict of str to ndarray
+        As ``pairs.clip_pairs`` makes them: to learn from, and to tell when that is in vain.
     generic : ShaderNetwork or None
     seconds : float
-        How long to train.
+        How long to train; a third of it where that brings nothing.
     seed : int
     progress : callable
 
@@ -38,14 +39,19 @@ def tune(learnt: Pairs, generic: ShaderNetwork | None, seconds: float, seed: int
                              adversarial_from=1, averaging=_AVERAGING, change_weight=1.0,
                              seed=seed),
               ONE_PERSON, generic)
-    begin_s = time.monotonic()
+    begin_s, judged = time.monotonic(), False
     while (share := (time.monotonic() - begin_s) / seconds) < 1:
         run.step({'person': learnt}, share)
         progress('tune', share)
+        if share >= _JUDGED_AT and not judged:
+            judged = True
+            if _gain_db(judge(held, generic, run.averaged)) < 0:
+                break
     return run.averaged.eval()
 
 
-def judge(held: Pairs, networks: Mapping[str, ShaderNetwork]) -> dict[str, dict[str, float]]:
+def judge(held: Pairs, generic: ShaderNetwork | None, personal: ShaderNetwork
+          ) -> dict[str, dict[str, float]]:
     """
     Compare what shaders make of moments that they have not seen.
 
@@ -53,17 +59,20 @@ def judge(held: Pairs, networks: Mapping[str, ShaderNetwork]) -> dict[str, dict[
     ----------
     held : dict of str to ndarray
         As ``pairs.clip_pairs`` makes them.
-    networks : mapping of str to ShaderNetwork
+    generic : ShaderNetwork or None
+    personal : ShaderNetwork
 
     Returns
     -------
     dict of str to dict of str to float
-        By the networks' names, and 'avatar' without any: 'PSNR' (dB) against the clip's pictures
-        moved to where the avatar is, 'sharpness' over theirs, 'flicker' over the avatar's.
+        Of 'generic' and 'personal', and 'avatar' without any: 'PSNR' (dB) against the clip's
+        pictures moved to where the avatar is, 'sharpness' over theirs, 'flicker' over the
+        avatar's.
 
     """
     out = {}
-    for name, network in networks.items():
+    networks = {'generic': generic} if generic else {}
+    for name, network in (networks | {'personal': personal}).items():
         values = measure(network, held)
         for row, kind in (('avatar', 'render'), (name, 'shaded')):
             out[row] = {key: values[f'{kind} {key}'] for key in ('PSNR', 'sharpness', 'flicker')}
@@ -72,10 +81,13 @@ def judge(held: Pairs, networks: Mapping[str, ShaderNetwork]) -> dict[str, dict[
 
 def is_better(held_out: Mapping[str, Mapping[str, float]]) -> bool:
     """Whether 'personal' is nearer to the clip than 'generic' and 'avatar', and as calm."""
-    personal = held_out['personal']
-    before = max(values['PSNR'] for name, values in held_out.items() if name != 'personal')
-    return (personal['PSNR'] > before + _LEAST_GAIN_DB
-            and personal['flicker'] <= _MOST_FLICKER)
+    return (_gain_db(held_out) > _LEAST_GAIN_DB
+            and held_out['personal']['flicker'] <= _MOST_FLICKER)
+
+
+def _gain_db(held_out: Mapping[str, Mapping[str, float]]) -> float:
+    return held_out['personal']['PSNR'] - max(
+        values['PSNR'] for name, values in held_out.items() if name != 'personal')
 
 
 def parted(runs: list[list[int]], frames_per_s: float) -> tuple[list[list[int]], list[list[int]]]:
