@@ -9,6 +9,7 @@ from visa_ros.body.kinematics import joint_transforms, posed_joints
 from visa_ros.body.model import load_body_model
 from visa_ros.conventions import BLENDSHAPE_INDEX, JOINT_INDEX, PART_INDEX
 from visa_ros.rendering.playback import PlaybackConfig, PosePlayback
+from visa_ros.rendering.reach import Reach
 from visa_ros.rendering.retarget import blend
 from visa_ros.types import Camera, Consent, GaussianAvatar, OperatorPose, Presence
 
@@ -60,10 +61,16 @@ def _bearings(pose):
 
 
 def _neck(pose):
+    return _joints(pose, np.zeros(len(load_body_model().shape_basis), np.float32))[
+        JOINT_INDEX['neck']]
+
+
+def _joints(pose, betas):
+    """Return the (55, 3) joints in the camera's frame."""
     model = load_body_model()
-    transforms = joint_transforms(
-        model, model.joints_template, pose.joint_rotations, pose.translation)
-    return posed_joints(transforms, model.joints_template)[JOINT_INDEX['neck']]
+    _, joints = model.shaped(betas)
+    return posed_joints(joint_transforms(model, joints, pose.joint_rotations, pose.translation),
+                        joints)
 
 
 def _live(playback, start_s, pose, seconds=2.0, rate_hz=30):
@@ -116,6 +123,48 @@ def test_an_arm_out_of_view_rests_as_in_the_portrait(playback, avatar):
     for joint, expected in (('left_shoulder', portrait[JOINT_INDEX['left_shoulder']]),
                             ('right_shoulder', (0, 0, -1.0))):
         np.testing.assert_allclose(shown[JOINT_INDEX[joint]], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize('side', ['left', 'right'])
+def test_a_hand_at_the_face_is_there_on_an_avatar_that_sits_otherwise(avatar, side):
+    """Leaning back, with another body: by the arm's angles alone the hand would miss by far."""
+    betas = np.linspace(-1, 1, len(avatar.betas)).astype(np.float32)
+    avatar = replace(avatar, betas=betas, portrait_pose=_pose(
+        (0.0, 0.4, 2.0), spine1=(-0.2, 0, 0.1), neck=(0.2, 0, 0), left_shoulder=(0, 0, -1.2)))
+    inward = 1 if side == 'left' else -1
+    operator = _pose(**{f'{side}_shoulder': (0, inward * -0.4, inward * -0.9),
+                        f'{side}_elbow': (0, inward * -2.3, 0)})
+    playback = PosePlayback(avatar, load_body_model(), _CONFIG)
+    for moment in range(20):
+        playback.put(operator, moment * 0.1)
+    shown, _ = playback.at(2.0)
+    arm = [JOINT_INDEX[f'{side}_{name}'] for name in ('shoulder', 'elbow', 'wrist')]
+    rotations = shown.joint_rotations.copy()
+    rotations[arm] = operator.joint_rotations[arm]
+    by_angles = replace(shown, joint_rotations=rotations)
+
+    def from_head(pose, betas):
+        joints = _joints(pose, betas)
+        return _bearings(pose)[1].inv().apply(joints[arm[-1]] - joints[JOINT_INDEX['head']])
+
+    own = from_head(operator, np.zeros_like(betas))
+    assert np.linalg.norm(from_head(by_angles, betas) - own) > 0.05
+    np.testing.assert_allclose(from_head(shown, betas), own, atol=1e-3)
+
+
+def test_a_hand_out_of_reach_is_pointed_at_with_a_straight_arm():
+    model = load_body_model()
+    joints = model.zero_pose_joints(np.zeros(len(model.shape_basis), np.float32))
+    local = np.tile(np.eye(3), (55, 1, 1))
+    shoulder, elbow, wrist = (
+        JOINT_INDEX[f'left_{name}'] for name in ('shoulder', 'elbow', 'wrist'))
+    # An operator with arms of twice the length, stretched aside, and an avatar that bends its own.
+    longer = joints.copy()
+    longer[wrist] += 2 * (joints[wrist] - joints[shoulder])
+    local[elbow] = Rotation.from_rotvec((0, -1.5, 0)).as_matrix()
+    Reach(joints, longer)(local, 'left', np.tile(np.eye(3), (55, 1, 1)), np.eye(3))
+    assert np.isfinite(local).all()
+    assert Rotation.from_matrix(local[elbow]).magnitude() < 0.15
 
 
 def test_a_step_aside_moves_the_neck_by_as_much(playback):

@@ -8,7 +8,9 @@ from scipy.spatial.transform import Rotation
 
 from visa_ros.body.kinematics import LEVELS, joint_transforms, posed_joints
 from visa_ros.body.model import load_body_model
+from visa_ros.capture.rotations import exp
 from visa_ros.conventions import JOINT_INDEX, JOINT_PARENTS, PART_INDEX, PART_OF_JOINT
+from visa_ros.rendering.reach import Reach
 from visa_ros.types import Float32, GaussianAvatar, OperatorPose
 
 _LIMBS = {joint: part for joint, part in PART_OF_JOINT.items() if part != PART_INDEX['face']}
@@ -27,7 +29,8 @@ def driven(avatar: GaussianAvatar, betas: Float32, portrait: OperatorPose, targe
     exactly in the target's; an error of the fit stays as large as it was.  Were the target's own
     angles set instead, whatever fit and truth split differently between spine, neck and pelvis
     would be added to it.  Only limbs that the target shows and the avatar's portrait does not have
-    no change to speak of: they are set as the target's are.
+    no change to speak of: they are set as the target's are, the hands where they are about the
+    face.
 
     Parameters
     ----------
@@ -47,7 +50,12 @@ def driven(avatar: GaussianAvatar, betas: Float32, portrait: OperatorPose, targe
     local[1:] = turn[list(JOINT_PARENTS[1:])].swapaxes(1, 2) @ turn[1:]
     appear = (target.confidence >= _SURE) & (own.confidence < _SURE)
     joints = _LIMB_JOINTS[appear[_LIMB_PARTS]]
-    local[joints] = Rotation.from_rotvec(target.joint_rotations[joints]).as_matrix()
+    local[joints] = exp(target.joint_rotations[joints].astype(float))
+    for side in ('left', 'right'):
+        if appear[PART_INDEX[f'{side}_arm']]:
+            head = JOINT_INDEX['head']
+            _reach(avatar, betas)(local, side, exp(target.joint_rotations.astype(float)),
+                                  shown[head] @ before[head].T)
     moved = replace(
         own, joint_rotations=Rotation.from_matrix(local).as_rotvec().astype(np.float32),
         blendshapes=np.clip(own.blendshapes + target.blendshapes - portrait.blendshapes, 0, 1))
@@ -63,6 +71,11 @@ def camera_turns(joint_rotations: Float32) -> np.ndarray:
     for own, parents in LEVELS:
         turn[own] = turn[parents] @ turn[own]
     return turn
+
+
+def _reach(avatar: GaussianAvatar, betas: Float32) -> Reach:
+    model = load_body_model()
+    return Reach(model.zero_pose_joints(avatar.betas), model.zero_pose_joints(betas))
 
 
 def _neck(pose: OperatorPose, betas: Float32) -> Float32:

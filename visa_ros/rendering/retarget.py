@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from visa_ros.body.model import BodyModel
 from visa_ros.capture.rotations import Float64, exp, log
-from visa_ros.conventions import JOINT_INDEX, PART_OF_JOINT, PARTS
+from visa_ros.conventions import JOINT_INDEX, PART_INDEX, PART_OF_JOINT, PARTS
+from visa_ros.rendering.reach import ARMS, Reach
 from visa_ros.types import Float32, GaussianAvatar, OperatorPose
 
 # From the root to the chest, and on to the head (JOINT_PARENTS).
@@ -29,8 +30,9 @@ class Retargeting:
 
     Where the operator has lately been and looked (a camera is seldom just in front) counts as the
     portrait's place and bearing: the avatar's chest, head and neck do what the operator's do from
-    there.  Arms, hands, face and eyes are shown as they are, limbs out of view rest as in the
-    portrait, and so do the legs.
+    there.  Face, eyes and fingers are shown as they are, and so are arms but for what brings the
+    hands to where they are about the face; limbs out of view rest as in the portrait, and so do
+    the legs.
 
     Parameters
     ----------
@@ -48,8 +50,9 @@ class Retargeting:
     def __init__(self, avatar: GaussianAvatar, model: BodyModel, recentre_s: float,
                  ease_s: float) -> None:
         self._portrait = avatar.portrait_pose
-        # Of the T-pose, pelvis to neck.
-        self._bones = np.diff(model.zero_pose_joints(avatar.betas)[_TO_HEAD[:_HEAD]], axis=0)
+        joints = model.zero_pose_joints(avatar.betas)
+        self._bones = np.diff(joints[_TO_HEAD[:_HEAD]], axis=0)  # of the T-pose, pelvis to neck
+        self._reach = Reach(joints, model.zero_pose_joints(np.zeros_like(avatar.betas)))
         self._portrait_own = exp(self._portrait.joint_rotations[_OWN_JOINTS].astype(float))
         self._portrait_turns = turns = _to_head(self._portrait)
         chest, neck = self._chest_and_neck(turns)
@@ -90,7 +93,7 @@ class Retargeting:
         shift = _REACH_M * np.tanh((neck - self._usual_neck) / _REACH_M)
         rotations = self._portrait.joint_rotations.copy()
         rotations[_TO_HEAD[1:]] = log(shown_turns[1:])
-        self._follow_parts(rotations, pose, elapsed_s)
+        self._follow_parts(rotations, pose, shown_turns, elapsed_s)
         return replace(
             pose, joint_rotations=rotations, frame_id=self._portrait.frame_id,
             translation=(self._portrait_neck + shift - shown_neck).astype(np.float32))
@@ -119,18 +122,34 @@ class Retargeting:
         turns[_NECK], turns[_HEAD] = chest.T @ neck, neck.T @ head
         return turns
 
-    def _follow_parts(self, rotations: Float32, pose: OperatorPose, elapsed_s: float) -> None:
+    def _follow_parts(self, rotations: Float32, pose: OperatorPose, to_head: Float64,
+                      elapsed_s: float) -> None:
         wish = np.minimum(pose.confidence / _SURE, 1)
         step = np.float32(min(elapsed_s / max(self.ease_s, 1e-6), 1))
         self._follow = self._follow + np.clip(wish - self._follow, -step, step)
+        own = self._with_reaching_arms(pose, to_head)
         share = self._follow[_OWN_PARTS]
         whole, partly = share == 1, (share > 0) & (share < 1)
-        rotations[_OWN_JOINTS[whole]] = pose.joint_rotations[_OWN_JOINTS[whole]]
+        rotations[_OWN_JOINTS[whole]] = own[_OWN_JOINTS[whole]]
         if partly.any():
             joints = _OWN_JOINTS[partly]
             rotations[joints] = log(_between(
-                self._portrait_own[partly], exp(pose.joint_rotations[joints].astype(float)),
-                share[partly, None]))
+                self._portrait_own[partly], exp(own[joints].astype(float)), share[partly, None]))
+
+    def _with_reaching_arms(self, pose: OperatorPose, to_head: Float64) -> Float32:
+        """Return the operator's rotations, arms bent for the avatar's chest and head."""
+        sides = [side for side in ARMS if self._follow[PART_INDEX[f'{side}_arm']] > 0]
+        if not sides:
+            return pose.joint_rotations
+        rotations = pose.joint_rotations.copy()
+        operator = exp(rotations.astype(float))
+        local = operator.copy()
+        local[_TO_HEAD] = to_head
+        turn = self._portrait_bearing[1] @ self._usual_bearing[1].T
+        for side in sides:
+            self._reach(local, side, operator, turn)
+            rotations[ARMS[side]] = log(local[ARMS[side]])
+        return rotations
 
     def _chest_and_neck(self, turns: Float64) -> tuple[Float64, Float64]:
         """Return the chest's bearing, and the way from the pelvis to the neck, metres."""
