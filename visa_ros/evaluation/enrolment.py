@@ -1,7 +1,8 @@
-"""What a shader tuned to one person is worth on later seconds of their clip."""
+"""What an avatar and a shader tuned to one person are worth on later seconds of their clip."""
 from __future__ import annotations
 
 import argparse
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from visa_ros.capture.capture import PoseCapture
 from visa_ros.capture.config import CaptureConfig
 from visa_ros.capture.landmarkers import Landmarkers
 from visa_ros.capture.source import read_video
-from visa_ros.enrolment.enrol import Enrolled, EnrolmentConfig, enrol
+from visa_ros.enrolment.enrol import EnrolmentConfig, enrol
 from visa_ros.enrolment.preview import write_preview
 from visa_ros.evaluation.avatars_subjects import CLIPS, before_background
 from visa_ros.evaluation.report import Report
@@ -27,6 +28,7 @@ from visa_ros.evaluation.shader import (
     write_sheet,
 )
 from visa_ros.evaluation.shader_sequences import Sequence, drawn
+from visa_ros.reconstruction.avatar_cache import cached_avatar
 from visa_ros.reconstruction.matte import matte
 from visa_ros.reconstruction.portrait import to_working_size
 from visa_ros.reconstruction.reconstruct import Progress as Steps
@@ -34,7 +36,7 @@ from visa_ros.reconstruction.reconstruct import ReconstructionConfig
 from visa_ros.rendering.driving import driven
 from visa_ros.shading.config import GENERIC, ShadingConfig
 from visa_ros.shading.network import save_network
-from visa_ros.types import CameraImage, Consent, Float32, OperatorPose, UInt8
+from visa_ros.types import CameraImage, Consent, Float32, GaussianAvatar, OperatorPose, UInt8
 
 _OUT = Path('out')
 _CONSENT = Consent('evaluation', 'evaluation', 0, 'for measuring')
@@ -55,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> Report:
     """Enrol the first part of each clip, shade a later part, compare it with the clip."""
-    report = Report('Enrolment: shaders tuned to one person')
+    report = Report('Enrolment: an avatar and a shader tuned to one person')
     with Progress(console=Console(stderr=True)) as bars:
         for name in arguments.clips:
             task = bars.add_task(name, total=1.0)
@@ -67,7 +69,8 @@ def run(arguments: argparse.Namespace) -> Report:
     tabulate(report)
     report.notes.append(
         'clips: the first 60 % were enrolled, what is measured is later by a second and more and '
-        'driven by the live capture; generic: the shader for anybody')
+        'driven by the live capture; portrait: the avatar of one frame, as anybody has it; '
+        'avatar: tuned to the clip; generic: the shader for anybody')
     return report
 
 
@@ -79,12 +82,15 @@ def _measure(report: Report, name: str, arguments: argparse.Namespace, show: Ste
         most_s=learnt_s, tune_s=60 * arguments.minutes), progress=show)
     write_preview(enrolled, _OUT / f'enrolment_{name}_preview.png')
     first = int(np.searchsorted(stamps_ns, (learnt_s + _BETWEEN_S) * 1e9))
-    sequence = _later(name, video, enrolled, first, arguments.frames)
+    later = _later(video, first, arguments.frames)
+    rgb, _ = next(islice(read_video(video), enrolled.portrait, None))
+    untuned, _ = cached_avatar(to_working_size(rgb, ReconstructionConfig.size_px), _CONSENT)
+    sequence = _shown(name, enrolled.avatar, enrolled.pose, later)
     weights = {'personal': _OUT / f'enrolment_{name}.safetensors'}
     save_network(enrolled.tuned, weights['personal'], {})
     if GENERIC.is_file():
         weights['generic'] = GENERIC
-    shown = {'avatar': sequence.rgb}
+    shown = {'portrait': _shown(name, untuned, enrolled.pose, later).rgb, 'avatar': sequence.rgb}
     for kind, path in weights.items():
         shown[kind] = shaded(sequence, ShadingConfig(weights=str(path), deadline_ms=0, every=1))
     for kind, pictures in shown.items():
@@ -101,14 +107,20 @@ def _measure(report: Report, name: str, arguments: argparse.Namespace, show: Ste
                         f'shader is {"kept" if enrolled.avatar.shader else "not kept"}')
 
 
-def _later(name: str, video: Path, enrolled: Enrolled, first: int, frames: int) -> Sequence:
-    """Return a later part of the clip beside what the avatar shows of it."""
+@dataclass(frozen=True, eq=False)
+class _Later:
+    """What the live capture and the camera see in a later part of a clip, a value a frame."""
+
+    poses: list[OperatorPose]
+    truths: list[UInt8]
+    alphas: list[Float32]
+    faces: list[Float32]
+
+
+def _later(video: Path, first: int, frames: int) -> _Later:
+    """Follow a clip, from its beginning, to so many frames from the first one on."""
     config = CaptureConfig(focal_ratio=ReconstructionConfig.focal_ratio)
-    avatar = enrolled.avatar
-    poses: list[OperatorPose] = []
-    truths: list[UInt8] = []
-    alphas: list[Float32] = []
-    faces: list[Float32] = []
+    later = _Later([], [], [], [])
     with PoseCapture(config) as capture, Landmarkers(config, 'still', mask=True) as landmarkers:
         for number, (full, stamp_ns) in enumerate(islice(read_video(video), first + frames)):
             rgb = to_working_size(full, ReconstructionConfig.size_px)
@@ -119,8 +131,15 @@ def _later(name: str, video: Path, enrolled: Enrolled, first: int, frames: int) 
             if seen is None or seen.mask is None or seen.face is None:
                 continue
             alpha = matte(rgb, seen.mask, seen.face)
-            poses.append(driven(avatar, np.zeros_like(avatar.betas), enrolled.pose, pose))
-            truths.append(before_background(rgb, alpha))
-            alphas.append(alpha)
-            faces.append(seen.face)
-    return Sequence(name, **drawn(avatar, avatar.camera, poses, truths, alphas, faces))
+            later.poses.append(pose)
+            later.truths.append(before_background(rgb, alpha))
+            later.alphas.append(alpha)
+            later.faces.append(seen.face)
+    return later
+
+
+def _shown(name: str, avatar: GaussianAvatar, portrait: OperatorPose, later: _Later) -> Sequence:
+    """Return what an avatar shows of it, beside it."""
+    poses = [driven(avatar, np.zeros_like(avatar.betas), portrait, pose) for pose in later.poses]
+    return Sequence(name, **drawn(avatar, avatar.camera, poses, later.truths, later.alphas,
+                                  later.faces))
