@@ -1,1 +1,1 @@
-"""Enrolment: a clip of one person becomes an avatar with a shader of its own."""
+"""Enrolment: a clip of one person becomes an avatar that is tuned to it, with its own shader."""
