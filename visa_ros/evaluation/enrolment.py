@@ -85,17 +85,18 @@ def _measure(report: Report, name: str, arguments: argparse.Namespace, show: Ste
     later = _later(video, first, arguments.frames)
     rgb, _ = next(islice(read_video(video), enrolled.portrait, None))
     untuned, _ = cached_avatar(to_working_size(rgb, ReconstructionConfig.size_px), _CONSENT)
-    sequence = _shown(name, enrolled.avatar, enrolled.pose, later)
+    portrait, sequence = (_shown(name, avatar, enrolled.pose, later)
+                          for avatar in (untuned, enrolled.avatar))
     weights = {'personal': _OUT / f'enrolment_{name}.safetensors'}
     save_network(enrolled.tuned, weights['personal'], {})
     if GENERIC.is_file():
         weights['generic'] = GENERIC
-    shown = {'portrait': _shown(name, untuned, enrolled.pose, later).rgb, 'avatar': sequence.rgb}
+    shown = {'portrait': portrait.rgb, 'avatar': sequence.rgb}
     for kind, path in weights.items():
         shown[kind] = shaded(sequence, ShadingConfig(weights=str(path), deadline_ms=0, every=1))
     for kind, pictures in shown.items():
-        report.values.append({'subject': name, 'kind': 'clips', 'method': kind}
-                             | figures(sequence, pictures))
+        report.values.append({'subject': name, 'kind': 'clips', 'method': kind} | figures(
+            portrait if kind == 'portrait' else sequence, pictures))
     write_sheet(sequence, shown, _OUT / f'enrolment_{name}.png')
     if arguments.rollout_minutes:
         report.notes.append(rollout(sequence, ShadingConfig(
