@@ -10,7 +10,7 @@ from visa_ros.body.kinematics import LEVELS, joint_transforms, posed_joints
 from visa_ros.body.model import load_body_model
 from visa_ros.capture.rotations import exp
 from visa_ros.conventions import JOINT_INDEX, JOINT_PARENTS, PART_INDEX, PART_OF_JOINT
-from visa_ros.rendering.reach import Reach
+from visa_ros.rendering.reach import ARMS, Reach
 from visa_ros.types import Float32, GaussianAvatar, OperatorPose
 
 _LIMBS = {joint: part for joint, part in PART_OF_JOINT.items() if part != PART_INDEX['face']}
@@ -44,6 +44,8 @@ def driven(avatar: GaussianAvatar, betas: Float32, portrait: OperatorPose, targe
 
     """
     own = avatar.portrait_pose
+    if target_betas is None:
+        target_betas = betas
     then, before, shown = (camera_turns(pose.joint_rotations) for pose in (target, portrait, own))
     turn = then @ before.swapaxes(1, 2) @ shown
     local = turn.copy()
@@ -51,16 +53,16 @@ def driven(avatar: GaussianAvatar, betas: Float32, portrait: OperatorPose, targe
     appear = (target.confidence >= _SURE) & (own.confidence < _SURE)
     joints = _LIMB_JOINTS[appear[_LIMB_PARTS]]
     local[joints] = exp(target.joint_rotations[joints].astype(float))
-    for side in ('left', 'right'):
+    model, head = load_body_model(), JOINT_INDEX['head']
+    reach = Reach(model.zero_pose_joints(avatar.betas), model.zero_pose_joints(target_betas))
+    for side in ARMS:
         if appear[PART_INDEX[f'{side}_arm']]:
-            head = JOINT_INDEX['head']
-            _reach(avatar, betas)(local, side, exp(target.joint_rotations.astype(float)),
-                                  shown[head] @ before[head].T)
+            reach(local, side, exp(target.joint_rotations.astype(float)),
+                  shown[head] @ before[head].T)
     moved = replace(
         own, joint_rotations=Rotation.from_matrix(local).as_rotvec().astype(np.float32),
         blendshapes=np.clip(own.blendshapes + target.blendshapes - portrait.blendshapes, 0, 1))
-    goal = (_neck(own, avatar.betas) + _neck(target, betas if target_betas is None else
-                                             target_betas) - _neck(portrait, betas))
+    goal = _neck(own, avatar.betas) + _neck(target, target_betas) - _neck(portrait, betas)
     return replace(moved, translation=(
         own.translation + goal - _neck(moved, avatar.betas)).astype(np.float32))
 
@@ -71,11 +73,6 @@ def camera_turns(joint_rotations: Float32) -> np.ndarray:
     for own, parents in LEVELS:
         turn[own] = turn[parents] @ turn[own]
     return turn
-
-
-def _reach(avatar: GaussianAvatar, betas: Float32) -> Reach:
-    model = load_body_model()
-    return Reach(model.zero_pose_joints(avatar.betas), model.zero_pose_joints(betas))
 
 
 def _neck(pose: OperatorPose, betas: Float32) -> Float32:
