@@ -1,6 +1,7 @@
 """Managed nodes: states, parameters and QoS while they run, and their end, in real processes."""
 import signal
 import time
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -11,6 +12,7 @@ from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from rclpy.action import ActionClient
 from rclpy.qos import ReliabilityPolicy
+from rclpy.utilities import get_rmw_implementation_identifier
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
 
@@ -93,12 +95,22 @@ def test_topics_are_open_while_active_only_and_no_request_ends_the_node(watcher,
 @pytest.mark.parametrize('name', NODES)
 def test_a_signal_ends_a_node_in_time_from_any_state(watcher, name, transitions):
     number = signal.SIGINT if transitions else signal.SIGTERM
+    before = _shared_memory()
     with managed(name) as process:
         node = Managed(watcher, name)
         for transition in transitions:
             assert node.change(transition)
         assert node.state
+        own = _shared_memory() - before
+        assert own or get_rmw_implementation_identifier() != 'rmw_fastrtps_cpp'
         _end(process, number)
+    assert not own & _shared_memory()  # else it fills the machine's memory, start by start
+
+
+def _shared_memory():
+    """Return the names of Fast DDS's segments; those of ports are everybody's."""
+    return {path.name for path in Path('/dev/shm').glob('fastrtps_*')
+            if not path.name.startswith('fastrtps_port') and not path.name.endswith('_el')}
 
 
 def test_a_signal_ends_a_node_that_is_loading(watcher):
