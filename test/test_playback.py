@@ -162,7 +162,7 @@ def test_a_hand_out_of_reach_is_pointed_at_with_a_straight_arm():
     longer = joints.copy()
     longer[wrist] += 2 * (joints[wrist] - joints[shoulder])
     local[elbow] = Rotation.from_rotvec((0, -1.5, 0)).as_matrix()
-    Reach(joints, longer)(local, 'left', np.tile(np.eye(3), (55, 1, 1)), np.eye(3))
+    Reach(joints, longer)(local, ['left'], np.tile(np.eye(3), (55, 1, 1)), np.eye(3))
     assert np.isfinite(local).all()
     assert Rotation.from_matrix(local[elbow]).magnitude() < 0.15
 

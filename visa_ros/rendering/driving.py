@@ -53,12 +53,11 @@ def driven(avatar: GaussianAvatar, betas: Float32, portrait: OperatorPose, targe
     appear = (target.confidence >= _SURE) & (own.confidence < _SURE)
     joints = _LIMB_JOINTS[appear[_LIMB_PARTS]]
     local[joints] = exp(target.joint_rotations[joints].astype(float))
-    model, head = load_body_model(), JOINT_INDEX['head']
-    reach = Reach(model.zero_pose_joints(avatar.betas), model.zero_pose_joints(target_betas))
-    for side in ARMS:
-        if appear[PART_INDEX[f'{side}_arm']]:
-            reach(local, side, exp(target.joint_rotations.astype(float)),
-                  shown[head] @ before[head].T)
+    if sides := [side for side in ARMS if appear[PART_INDEX[f'{side}_arm']]]:
+        model, head = load_body_model(), JOINT_INDEX['head']
+        reach = Reach(model.zero_pose_joints(avatar.betas), model.zero_pose_joints(target_betas))
+        reach(local, sides, exp(target.joint_rotations.astype(float)),
+              shown[head] @ before[head].T)
     moved = replace(
         own, joint_rotations=Rotation.from_matrix(local).as_rotvec().astype(np.float32),
         blendshapes=np.clip(own.blendshapes + target.blendshapes - portrait.blendshapes, 0, 1))

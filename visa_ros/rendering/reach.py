@@ -1,18 +1,18 @@
 """Arms of another body, bent so that the hands are where the operator's are about the face."""
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from visa_ros.capture.rotations import Float64, exp, swing
 from visa_ros.conventions import JOINT_INDEX, JOINT_PARENTS
 from visa_ros.types import Float32
 
-_CHAIN = [JOINT_INDEX[name] for name in (
-    'pelvis', 'spine1', 'spine2', 'spine3', 'neck', 'head', *(
-        f'{side}_{name}' for side in ('left', 'right')
-        for name in ('collar', 'shoulder', 'elbow', 'wrist')))]
 ARMS = {side: [JOINT_INDEX[f'{side}_{name}'] for name in ('collar', 'shoulder', 'elbow', 'wrist')]
-         for side in ('left', 'right')}
+        for side in ('left', 'right')}
+_CHAIN = [JOINT_INDEX[name] for name in (
+    'pelvis', 'spine1', 'spine2', 'spine3', 'neck', 'head')] + ARMS['left'] + ARMS['right']
 _HEAD = JOINT_INDEX['head']
 _DOWN = np.array((0.0, 1.0, 0.0))  # in the camera's axes: where a straight arm's elbow goes
 
@@ -39,34 +39,36 @@ class Reach:
             np.concatenate([np.zeros((1, 3)), own[1:] - own[parents]])
             for own in (joints.astype(float), operator_joints.astype(float)))
 
-    def __call__(self, local: Float64, side: str, operator: Float64, turn: Float64) -> None:
+    def __call__(self, local: Float64, sides: Sequence[str], operator: Float64, turn: Float64
+                 ) -> None:
         """
-        Bend one arm.
+        Bend arms.
 
         Parameters
         ----------
         local : (55, 3, 3) float
-            The avatar's rotations, parent to joint; the arm's shoulder, elbow and wrist are
-            written.  The elbow stays in the plane that they gave.
-        side : {'left', 'right'}
+            The avatar's rotations, parent to joint; the arms' shoulders, elbows and wrists are
+            written.  Elbows stay in the planes that they gave.
+        sides : sequence of {'left', 'right'}
+            Which arms.
         operator : (55, 3, 3) float
             The operator's.
         turn : (3, 3) float
             From the operator's head to the avatar's, both in their camera's axes.
 
         """
-        collar, shoulder, elbow, wrist = ARMS[side]
         turns, places = _posed(local, self._bones)
         own_turns, own_places = _posed(operator, self._operator_bones)
-        way = places[_HEAD] + turn @ (own_places[wrist] - own_places[_HEAD]) - places[shoulder]
-        upper, lower = places[elbow] - places[shoulder], places[wrist] - places[elbow]
-        bent_upper, bent_lower = _bent(upper, lower, way)
-        turned = exp(swing(upper, bent_upper))
-        turned_lower = exp(swing(turned @ lower, bent_lower)) @ turned
-        shoulder_turn, elbow_turn = turned @ turns[shoulder], turned_lower @ turns[elbow]
-        local[shoulder] = turns[collar].T @ shoulder_turn
-        local[elbow] = shoulder_turn.T @ elbow_turn
-        local[wrist] = elbow_turn.T @ turn @ own_turns[wrist]
+        for collar, shoulder, elbow, wrist in (ARMS[side] for side in sides):
+            way = places[_HEAD] + turn @ (own_places[wrist] - own_places[_HEAD]) - places[shoulder]
+            upper, lower = places[elbow] - places[shoulder], places[wrist] - places[elbow]
+            bent_upper, bent_lower = _bent(upper, lower, way)
+            turned = exp(swing(upper, bent_upper))
+            turned_lower = exp(swing(turned @ lower, bent_lower)) @ turned
+            shoulder_turn, elbow_turn = turned @ turns[shoulder], turned_lower @ turns[elbow]
+            local[shoulder] = turns[collar].T @ shoulder_turn
+            local[elbow] = shoulder_turn.T @ elbow_turn
+            local[wrist] = elbow_turn.T @ turn @ own_turns[wrist]
 
 
 def _posed(local: Float64, bones: Float64) -> tuple[dict[int, Float64], dict[int, Float64]]:

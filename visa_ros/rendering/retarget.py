@@ -146,8 +146,8 @@ class Retargeting:
         local = operator.copy()
         local[_TO_HEAD] = to_head
         turn = self._portrait_bearing[1] @ self._usual_bearing[1].T
+        self._reach(local, sides, operator, turn)
         for side in sides:
-            self._reach(local, side, operator, turn)
             rotations[ARMS[side]] = log(local[ARMS[side]])
         return rotations
 
