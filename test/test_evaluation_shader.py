@@ -79,9 +79,9 @@ def test_the_head_is_part_of_the_person(sequence):
 def test_the_table_has_a_row_for_each_method_of_people_and_of_each_clip():
     figure = {'PSNR': 20.0, 'SSIM': 0.9}
     report = Report('', values=[
-        {'subject': subject, 'kind': kind, 'method': method} | figure
-        for subject, kind in (('test-000000', 'people'), ('test-000001', 'people'),
-                              ('cap12', 'clips')) for method in ('render', *_METHODS)])
+        {'subject': subject, 'group': group, 'method': method} | figure
+        for subject, group in (('test-000000', 'people'), ('test-000001', 'people'),
+                               ('cap12', 'cap12')) for method in ('render', *_METHODS)])
     report.values[0]['PSNR'] = 24.0
     tabulate(report)
     assert len(report.rows) == 2 * (1 + len(_METHODS))
@@ -89,9 +89,11 @@ def test_the_table_has_a_row_for_each_method_of_people_and_of_each_clip():
     assert report.rows[-1][''].startswith('cap12: ')
 
 
-def test_the_command_line_says_what_it_wants():
+@pytest.mark.parametrize(('name', 'wanted'), [('shader', '--weights'),
+                                              ('shader_ablation', '--pairs')])
+def test_the_command_line_says_what_it_wants(name, wanted):
     result = subprocess.run(
-        [sys.executable, '-m', 'visa_ros.evaluation', 'shader', '--help'],
+        [sys.executable, '-m', 'visa_ros.evaluation', name, '--help'],
         capture_output=True, text=True, cwd=_ROOT, check=True)
-    for option in ('--assets', '--clips', '--weights', '--keep'):
+    for option in ('--assets', '--clips', wanted, '--keep'):
         assert option in result.stdout

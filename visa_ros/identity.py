@@ -52,13 +52,25 @@ def descriptor(rgb: UInt8, corners: Float32) -> Float32:
                     np.float32)
 
 
-@cache
-def _face_model() -> Any:
+def face_model_path() -> Path:
+    """
+    Return where dlib's face network lies.
+
+    Raises
+    ------
+    MissingDependencyError
+        requirements-faces.txt is not installed.
+
+    """
     # Found and not imported: the package's own code needs a part that setuptools has given up.
     package = find_spec('face_recognition_models')
     if package is None or package.origin is None:
         raise MissingDependencyError(
             'face_recognition_models is needed for comparing faces; install it: pip install -r '
             'requirements-faces.txt')
-    return require('dlib').face_recognition_model_v1(
-        str(Path(package.origin).parent / _FACE_MODEL))
+    return Path(package.origin).parent / _FACE_MODEL
+
+
+@cache
+def _face_model() -> Any:
+    return require('dlib').face_recognition_model_v1(str(face_model_path()))

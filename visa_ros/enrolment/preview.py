@@ -8,7 +8,7 @@ import numpy as np
 
 from visa_ros.cache import write_atomically
 from visa_ros.enrolment.enrol import Enrolled
-from visa_ros.training.shader.train import shade
+from visa_ros.training.shader.measure import shade
 
 _ROWS = 4
 

@@ -8,8 +8,9 @@ import numpy as np
 
 from visa_ros.reconstruction.reconstruct import Progress
 from visa_ros.shading.network import ShaderNetwork
+from visa_ros.training.shader.measure import measure
 from visa_ros.training.shader.streams import ONE_PERSON, Pairs
-from visa_ros.training.shader.train import Run, TrainingConfig, keep_memory, measure
+from visa_ros.training.shader.train import Run, TrainingConfig, keep_memory
 
 _CROP_PX, _STREAMS, _LEARNING_RATE, _AVERAGING = 96, 12, 6e-4, 0.995
 # Of what is kept.  The avatar changes by about a level of 255 where the clip stands still, as the
@@ -35,9 +36,9 @@ def tune(learnt: Pairs, held: Pairs, generic: ShaderNetwork | None, seconds: flo
 
     """
     keep_memory()
-    run = Run(TrainingConfig(crop_px=_CROP_PX, streams=_STREAMS, learning_rate=_LEARNING_RATE,
-                             adversarial_from=1, averaging=_AVERAGING, change_weight=1.0,
-                             seed=seed),
+    run = Run(TrainingConfig(crop_px=_CROP_PX, streams=_STREAMS, progressive=False,
+                             learning_rate=_LEARNING_RATE, averaging=_AVERAGING,
+                             change_weight=1.0, seed=seed),
               ONE_PERSON, generic)
     begin_s, judged = time.monotonic(), False
     while (share := (time.monotonic() - begin_s) / seconds) < 1:

@@ -8,8 +8,8 @@ from visa_ros.errors import VisaError
 
 # Each is a module of this folder with add_arguments(parser) and run(arguments) -> Report.
 MEASUREMENTS = ('avatars', 'behaviour', 'capture', 'display', 'enrolment', 'latency', 'network',
-                'reconstruction', 'reenactment', 'rendering', 'shader', 'shader_runtimes', 'soak',
-                'video', 'watermark', 'wire')
+                'reconstruction', 'reenactment', 'rendering', 'shader', 'shader_ablation',
+                'shader_runtimes', 'soak', 'video', 'watermark', 'wire')
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -20,9 +20,10 @@ from visa_ros.enrolment.preview import write_preview
 from visa_ros.evaluation.avatars_subjects import CLIPS, before_background
 from visa_ros.evaluation.report import Report
 from visa_ros.evaluation.shader import (
+    EACH_PICTURE,
     add_rollout,
+    drift,
     figures,
-    rollout,
     shaded,
     tabulate,
     write_sheet,
@@ -34,7 +35,7 @@ from visa_ros.reconstruction.portrait import to_working_size
 from visa_ros.reconstruction.reconstruct import Progress as Steps
 from visa_ros.reconstruction.reconstruct import ReconstructionConfig
 from visa_ros.rendering.driving import driven
-from visa_ros.shading.config import GENERIC, ShadingConfig
+from visa_ros.shading.config import GENERIC
 from visa_ros.shading.network import save_network
 from visa_ros.types import CameraImage, Consent, Float32, GaussianAvatar, OperatorPose, UInt8
 
@@ -93,14 +94,15 @@ def _measure(report: Report, name: str, arguments: argparse.Namespace, show: Ste
         weights['generic'] = GENERIC
     shown = {'portrait': portrait.rgb, 'avatar': sequence.rgb}
     for kind, path in weights.items():
-        shown[kind] = shaded(sequence, ShadingConfig(weights=str(path), deadline_ms=0, every=1))
+        shown[kind] = shaded(sequence, replace(EACH_PICTURE, weights=str(path)))
     for kind, pictures in shown.items():
-        report.values.append({'subject': name, 'kind': 'clips', 'method': kind} | figures(
+        report.values.append({'subject': name, 'group': name, 'method': kind} | figures(
             portrait if kind == 'portrait' else sequence, pictures))
     write_sheet(sequence, shown, _OUT / f'enrolment_{name}.png')
     if arguments.rollout_minutes:
-        report.notes.append(rollout(sequence, ShadingConfig(
-            weights=str(weights['personal']), deadline_ms=0, every=1), arguments.rollout_minutes))
+        report.notes.append(drift(
+            sequence, replace(EACH_PICTURE, weights=str(weights['personal'])),
+            arguments.rollout_minutes))
     seconds = ', '.join(f'{step} {value:.0f}' for step, value in enrolled.seconds.items())
     held_out = ', '.join(f"{kind} {values['PSNR']:.2f} dB"
                          for kind, values in enrolled.held_out.items())

@@ -18,6 +18,7 @@ from visa_ros.capture.capture import PoseCapture
 from visa_ros.capture.source import read_video
 from visa_ros.evaluation.avatars_subjects import CLIPS
 from visa_ros.evaluation.report import Report
+from visa_ros.evaluation.shader import EACH_PICTURE
 from visa_ros.identity import FACE_CORNERS, SAME_PERSON, descriptor
 from visa_ros.reconstruction.avatar_cache import cached_avatar
 from visa_ros.reconstruction.fit import BodyFit
@@ -60,7 +61,7 @@ def run(arguments: argparse.Namespace) -> Report:
     portraits = {path.stem: read_portrait(path) for path in arguments.portraits} or {
         'astronaut': samples.portrait()}
     model = load_body_model()
-    shading = ShadingConfig(weights=arguments.weights, deadline_ms=0, every=1, window_px=0)
+    shading = replace(EACH_PICTURE, weights=arguments.weights, window_px=0)
     sheet: list[UInt8] = []
     film: list[list[UInt8]] = []
     for name, rgb in track(portraits.items(), 'portraits', console=Console(stderr=True)):

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import argparse
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,27 +31,44 @@ _BLUR_PX = 1.5
 _SHEET_PX = 384
 _FRAMES_PER_S = 25   # of a roll-out
 _RENDER = 'render'
+# Every picture is shaded, however long it takes.
+EACH_PICTURE = ShadingConfig(deadline_ms=0, every=1)
 # Steps of the flow, and whether past pictures are seen.
 _METHODS = {'shaded, 1 step': (1, True), 'shaded, 2 steps': (2, True),
             'shaded, 1 step, no history': (1, False)}
+PEOPLE = 'people'
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of this measurement."""
+    add_subjects(parser, 6)
+    parser.add_argument('--weights', type=Path, required=True, help='of the shader')
+    add_rollout(parser)
+
+
+def add_subjects(parser: argparse.ArgumentParser, people: int) -> None:
+    """Declare on whom it is measured; so many synthetic people unless told."""
     parser.add_argument('--assets', type=Path,
                         help="folder of MakeHuman's CC0 assets (doc/training.md); without it only "
                              'the clips are measured')
-    parser.add_argument('--people', type=int, default=6, help='how many (default: %(default)s)')
+    parser.add_argument('--people', type=int, default=people,
+                        help='how many (default: %(default)s)')
     parser.add_argument('--first', type=int, default=0, help="the first test person's number")
     parser.add_argument('--clips', nargs='*', default=list(CLIPS), choices=CLIPS, metavar='CLIP',
                         help='real people, driven by their own later frames; some or none of: '
                              + ', '.join(CLIPS))
     parser.add_argument('--frames', type=int, default=100,
                         help='of each sequence (default: %(default)s)')
-    parser.add_argument('--weights', type=Path, required=True, help='of the shader')
     parser.add_argument('--keep', type=Path, metavar='FOLDER',
                         help='where drawn sequences are kept for the next time')
-    add_rollout(parser)
+
+
+def subjects_of(arguments: argparse.Namespace) -> Iterable[Sequence]:
+    """Yield the sequences that ``add_subjects`` asked for, beside a progress bar."""
+    return track(
+        sequences(arguments.assets, arguments.people, arguments.first, tuple(arguments.clips),
+                  arguments.frames, arguments.keep),
+        'sequences', console=Console(stderr=True))
 
 
 def add_rollout(parser: argparse.ArgumentParser) -> None:
@@ -63,21 +81,19 @@ def add_rollout(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> Report:
     """Shade sequences, compare them with the truth."""
     report = Report('The shader on sequences')
-    config = ShadingConfig(weights=str(arguments.weights), deadline_ms=0, every=1)
-    subjects = sequences(arguments.assets, arguments.people, arguments.first,
-                         tuple(arguments.clips), arguments.frames, arguments.keep)
+    config = replace(EACH_PICTURE, weights=str(arguments.weights))
     try:
-        for sequence in track(subjects, 'sequences', console=Console(stderr=True)):
+        for sequence in subjects_of(arguments):
             shown = {_RENDER: sequence.rgb}
             for name, (steps, history) in _METHODS.items():
                 shown[name] = shaded(sequence, replace(config, steps=steps), history)
-            kind = 'clips' if sequence.name in CLIPS else 'people'
+            group = sequence.name if sequence.name in CLIPS else PEOPLE
             for name, pictures in shown.items():
-                report.values.append({'subject': sequence.name, 'kind': kind, 'method': name}
+                report.values.append({'subject': sequence.name, 'group': group, 'method': name}
                                      | figures(sequence, pictures))
             write_sheet(sequence, shown, _OUT / f'shader_{sequence.name}.png')
             if arguments.rollout_minutes:
-                report.notes.append(rollout(sequence, config, arguments.rollout_minutes))
+                report.notes.append(drift(sequence, config, arguments.rollout_minutes))
     except KeyboardInterrupt:
         report.notes.append('interrupted: these are the sequences so far')
     tabulate(report)
@@ -98,8 +114,15 @@ def shaded(sequence: Sequence, config: ShadingConfig, history: bool = True) -> U
     return np.stack(out)
 
 
-def rollout(sequence: Sequence, config: ShadingConfig, minutes: float) -> str:
+def drift(sequence: Sequence, config: ShadingConfig, minutes: float) -> str:
     """Play a sequence to and fro, and say its PSNR in the first and in the last pass."""
+    first, last = rollout(sequence, config, minutes)
+    return (f'{sequence.name}: {minutes:g} minutes to and fro: PSNR {first:.2f} dB in the first '
+            f'pass, {last:.2f} dB in the last')
+
+
+def rollout(sequence: Sequence, config: ShadingConfig, minutes: float) -> tuple[float, float]:
+    """Play a sequence to and fro; return its PSNR (dB) in the first and in the last pass."""
     height, width = sequence.rgb.shape[1:3]
     stream = ShaderStream(width, height, config)
     for _ in range(_FADE_IN):
@@ -117,8 +140,7 @@ def rollout(sequence: Sequence, config: ShadingConfig, minutes: float) -> str:
             sequence.truth_alpha[moment] > 0.5]
         passes[-1].append(float(-10 * np.log10(np.square(error / 255).mean())))
     *complete, _ = passes if len(passes) > 2 else [*passes, []]
-    return (f'{sequence.name}: {count} pictures to and fro: PSNR {np.mean(complete[0]):.2f} dB in '
-            f'the first pass, {np.mean(complete[-1]):.2f} dB in the last')
+    return float(np.mean(complete[0])), float(np.mean(complete[-1]))
 
 
 # --- figures
@@ -192,15 +214,14 @@ def _warp_error(sequence: Sequence, pictures: UInt8) -> float:
 
 
 def tabulate(report: Report) -> None:
-    """Fill the report's table: means over people, and each clip."""
+    """Fill the report's table: means over each group."""
     groups: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
     for value in report.values:
-        group = 'people' if value['kind'] == 'people' else value['subject']
-        groups[group, value['method']].append(value)
+        groups[value['group'], value['method']].append(value)
     for (group, method), values in groups.items():
         row: dict[str, Any] = {'': f'{group}: {method}'}
         for name in values[0]:
-            if name not in ('subject', 'kind', 'method'):
+            if name not in ('subject', 'group', 'method'):
                 decimals = 2 if name in ('PSNR', 'head', 'first quarter', 'last quarter') else 3
                 row[name] = f'{np.mean([value[name] for value in values]):.{decimals}f}'
         report.rows.append(row)

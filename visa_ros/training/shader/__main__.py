@@ -4,6 +4,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from visa_ros._optional import has_cuda
 from visa_ros.shading.network_config import SIZES
 from visa_ros.training.people.person import SPLITS
 from visa_ros.training.shader.train import TrainingConfig, train
@@ -31,10 +32,18 @@ def main() -> None:
     training.add_argument('--size', choices=SIZES, default=TrainingConfig.size)
     training.add_argument('--steps', type=int, default=TrainingConfig.steps)
     training.add_argument('--crop', type=int, default=TrainingConfig.crop_px,
-                          help='side of what is learnt on [px]')
+                          help='side of what is learnt on at last [px]')
     training.add_argument('--adversarial-from', type=float,
                           default=TrainingConfig.adversarial_from,
                           help='share of the steps after which a critic joins in; 1: never')
+    training.add_argument('--distil-from', type=float, default=TrainingConfig.distil_from,
+                          help='share of the steps after which one step learns what four say; '
+                               '1: never')
+    training.add_argument('--identity-weight', type=float,
+                          default=TrainingConfig.identity_weight,
+                          help="of a loss that knows faces (dlib's descriptor)")
+    training.add_argument('--device', choices=('cpu', 'cuda'),
+                          default='cuda' if has_cuda() else 'cpu')
     training.add_argument('--seed', type=int, default=0)
     exporting = steps.add_parser('export', help='write ONNX graphs beside the weights')
     exporting.add_argument('--weights', type=Path, required=True)
@@ -55,7 +64,9 @@ def main() -> None:
     else:
         train(arguments.pairs, arguments.checks, arguments.out, TrainingConfig(
             arguments.size, arguments.steps, arguments.crop,
-            adversarial_from=arguments.adversarial_from, seed=arguments.seed))
+            adversarial_from=arguments.adversarial_from, distil_from=arguments.distil_from,
+            identity_weight=arguments.identity_weight, device=arguments.device,
+            seed=arguments.seed))
 
 
 if __name__ == '__main__':

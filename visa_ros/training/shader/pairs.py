@@ -12,6 +12,7 @@ from rich.progress import track
 from visa_ros.body.model import load_body_model
 from visa_ros.cache import write_arrays
 from visa_ros.errors import PortraitError
+from visa_ros.identity import FACE_CORNERS
 from visa_ros.reconstruction.bind import bind
 from visa_ros.reconstruction.fit import FOCAL_RATIO, BodyFit
 from visa_ros.reconstruction.matte import foreground, matte
@@ -46,8 +47,8 @@ _WIDE_SHARE, _WIDE_PX = 0.3, 128.0  # of windows that show more of shoulders and
 
 log = logging.getLogger(__name__)
 
-# (render, truth) of one moment in one window.
-_Frame = tuple[Float32, UInt8, UInt8]
+# Guide, render, truth and corners of the face, of one moment in one window.
+_Frame = tuple[Float32, UInt8, UInt8, Float32]
 
 
 def write_pairs(assets: Path, out: Path, split: str, first: int, people: int, portraits: int,
@@ -57,7 +58,8 @@ def write_pairs(assets: Path, out: Path, split: str, first: int, people: int, po
 
     The arrays, of S sequences of T frames: ``render`` and ``truth`` (S, T, 256, 256, 4) uint8,
     colour times alpha, and alpha; ``guide`` (S, T, 9 + F, 64, 64) float16 as
-    ``shading.guidance`` gives it.
+    ``shading.guidance`` gives it; ``face`` (S, T, 5, 2) float32, true pixels of
+    ``identity.FACE_CORNERS``, which may lie outside.
 
     Parameters
     ----------
@@ -128,7 +130,8 @@ def of_person(studio: Studio, split: str, number: int, frames: int) -> dict[str,
             poses.append(placed(motion, person.betas, facing(*place[:3]), place[3:]))
         camera = _window(setting.camera, _corner(_head(avatar, setting.camera, poses[0]), rng))
         renderer = _Renderer(avatar, camera)
-        sequences.append([(*renderer(pose), _over_black(shot.rgb, shot.alpha))
+        sequences.append([(*renderer(pose), _over_black(shot.rgb, shot.alpha),
+                           _face(camera, person.betas, pose))
                           for pose in poses
                           for shot in [studio.shoot(person, pose, setting.light, _BLACK,
                                                     camera)]])
@@ -152,6 +155,8 @@ def of_photograph(path: Path, rng: np.random.Generator, frames: int) -> dict[str
     rgb = to_working_size(read_portrait(path), PORTRAIT_PX)
     landmarks = find_person(rgb)
     assert landmarks.mask is not None
+    assert landmarks.face is not None
+    face = landmarks.face[list(FACE_CORNERS), :2]
     alpha = matte(rgb, landmarks.mask, landmarks.face)
     truth = _over_black(np.rint(255 * foreground(rgb, alpha) * alpha[..., None]), alpha)
     own, _ = reconstruct(rgb, _NOBODY, ReconstructionConfig(
@@ -168,7 +173,7 @@ def of_photograph(path: Path, rng: np.random.Generator, frames: int) -> dict[str
         for corner in _wander(_corner(_head(avatar, own.camera, front), rng), frames, rng):
             renderer = _Renderer(avatar, _window(own.camera, corner))
             renderer.light_turns_too(front)
-            sequence.append((*renderer(front), _cut(truth, corner)))
+            sequence.append((*renderer(front), _cut(truth, corner), face - corner))
         sequences.append(sequence)
     return _arrays(sequences)
 
@@ -259,6 +264,13 @@ def _head(avatar: GaussianAvatar, camera: Camera, pose: OperatorPose) -> Float32
     return head
 
 
+def _face(camera: Camera, betas: Float32, pose: OperatorPose) -> Float32:
+    """Return (5, 2) where the corners of a body's face are in a picture."""
+    model = load_body_model()
+    body = posed_body(model, BodyFit(betas, pose, 0, 0))
+    return camera.project(model.face_landmarks.on(body, model.faces)[list(FACE_CORNERS)])
+
+
 def _corner(head_px: Float32, rng: np.random.Generator) -> tuple[int, int]:
     """Draw the window's left and top."""
     stray = _WIDE_PX if rng.random() < _WIDE_SHARE else _STRAY_PX
@@ -299,6 +311,7 @@ def _arrays(sequences: list[list[_Frame]]) -> dict[str, np.ndarray]:
         return np.stack([np.stack([frame[place] for frame in sequence])
                          for sequence in sequences])
 
-    return {'guide': stacked(0).astype(np.float16), 'render': stacked(1), 'truth': stacked(2)}
+    return {'guide': stacked(0).astype(np.float16), 'render': stacked(1), 'truth': stacked(2),
+            'face': stacked(3).astype(np.float32)}
 
 

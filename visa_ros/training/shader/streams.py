@@ -13,11 +13,14 @@ from torch import Tensor
 
 from visa_ros.conventions import FEATURE_STRIDE
 from visa_ros.errors import ResourceError
+from visa_ros.identity import FACE_CORNERS
 from visa_ros.shading.guidance import HISTORY, SIDEWAYS
 from visa_ros.types import Float32
 
-_RESET = 0.012         # probability that a stream ends, per picture
+RESET = 0.012          # probability that a stream ends, per picture
+
 _LEAST_BLUR_PX, _BLUR_PX = 0.3, 1.2
+_MIRRORED = (2, 3, 0, 1, 4)  # places in FACE_CORNERS of the other side's
 _LEAST_SEEN, _TRIES = 0.4, 8  # of a crop, the person; how often a better one is looked for
 
 # Arrays of one file, as ``pairs.write_pairs`` says.
@@ -100,6 +103,8 @@ class Batch:
         The network's own pictures, the latest first.
     goes_on : (B,) tensor
         1 where the latest of them is its own, 0 where the stream began just now.
+    face : (B, 5, 2) tensor
+        True pixels of ``identity.FACE_CORNERS``; NaN where one is outside or not known.
 
     """
 
@@ -112,10 +117,15 @@ class Batch:
     shown: Tensor
     history: Tensor
     goes_on: Tensor
+    face: Tensor
 
-    def part(self, which: np.ndarray) -> Batch:
+    def part(self, which: slice) -> Batch:
         """Return some of the streams."""
         return Batch(*(getattr(self, field.name)[which] for field in fields(Batch)))
+
+    def to(self, device: str) -> Batch:
+        """Return the batch on a device."""
+        return Batch(*(getattr(self, field.name).to(device) for field in fields(Batch)))
 
 
 class Streams:
@@ -131,19 +141,23 @@ class Streams:
     crop_px : int
         Side of what is seen of the window.
     look : Look, optional
+    reset : float, optional
+        Probability that a stream ends, per picture.
 
     """
 
-    def __init__(self, count: int, crop_px: int, look: Look = STRANGERS) -> None:
+    def __init__(self, count: int, crop_px: int, look: Look = STRANGERS,
+                 reset: float = RESET) -> None:
         self._crop_px = crop_px
         self._look = look
+        self._reset = reset
         self._streams: list[dict[str, Any] | None] = [None] * count
 
     def next(self, people: Mapping[str, Pairs], rng: np.random.Generator) -> Batch:
         """Return the next moment of each."""
         parts = []
         for number, stream in enumerate(self._streams):
-            if stream is None or stream['name'] not in people or rng.random() < _RESET:
+            if stream is None or stream['name'] not in people or rng.random() < self._reset:
                 stream = self._streams[number] = self._begun(people, rng)
             else:
                 stream['moment'] += 1
@@ -211,7 +225,7 @@ class Streams:
             'guide': self._guide(stream, pairs['guide']),
             'alpha': np.ascontiguousarray(rgba['render'][None, ..., 3]),
             'shown': np.maximum(rgba['render'], rgba['truth'])[None, ..., 3],
-            'goes_on': np.float32(goes_on)}
+            'goes_on': np.float32(goes_on), 'face': self._face(stream, pairs)}
 
     def _cut(self, stream: dict[str, Any], pictures: np.ndarray, before: int = 0) -> Float32:
         """Return (H, W, 4) in [0, 1] of the stream's moment, or of one before."""
@@ -221,6 +235,17 @@ class Streams:
         picture = picture[stream['top']:stream['top'] + side,
                           stream['left']:stream['left'] + side].astype(np.float32) / 255
         return picture[:, ::-1] if stream['flip'] else picture
+
+    def _face(self, stream: dict[str, Any], pairs: Pairs) -> Float32:
+        if 'face' not in pairs:  # of a clip, whose person is not to be told from others
+            return np.full((len(FACE_CORNERS), 2), np.nan, np.float32)
+        faces = pairs['face'][stream['sequence']]
+        corners = faces[_place(stream['moment'], len(faces))] - (stream['left'], stream['top'])
+        if stream['flip']:
+            corners = corners[list(_MIRRORED)]
+            corners[:, 0] = self._crop_px - corners[:, 0]
+        outside = (corners < 0).any() or (corners > self._crop_px).any()
+        return np.where(outside, np.nan, corners).astype(np.float32)
 
     def _guide(self, stream: dict[str, Any], guides: np.ndarray) -> Float32:
         side, top, left = (length // FEATURE_STRIDE for length in (

@@ -8,10 +8,10 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
-from dataclasses import asdict, dataclass
-from itertools import pairwise
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -27,7 +27,11 @@ from visa_ros.shading.network import (
     within,
 )
 from visa_ros.shading.network_config import SIZES
+from visa_ros.training.shader.face_embedder import FaceEmbedder
+from visa_ros.training.shader.losses import Critic, contest, distance, otherness
+from visa_ros.training.shader.measure import measure
 from visa_ros.training.shader.streams import (
+    RESET,
     STRANGERS,
     Batch,
     Look,
@@ -36,10 +40,6 @@ from visa_ros.training.shader.streams import (
     Streams,
 )
 
-_BEHIND_WEIGHT = 0.5    # of a pixel without the person, beside one with
-_DETAIL_WEIGHT = 1.0
-_ADVERSARIAL_WEIGHT, _MATCHING_WEIGHT = 0.02, 0.2
-_DETAIL_SCALES = (1, 2, 4)
 # An error that counts by its square, of 2: small at first, which makes sharp, and then larger, so
 # that what the network does not know stays as the render shows it.
 _SMALL, _SMALL_AT_LAST = 0.01, 0.5
@@ -47,11 +47,14 @@ _CHECK_S = 300.0
 _CLIP_NORM = 1.0
 _WARM_UP = 0.05          # of the steps, in which the learning rate rises
 _INPUTS = 432            # of a layer that learns at the whole rate: 48 channels, 3 x 3
-_STILL = 6 / 127.5       # change of a colour, of 2, that is the camera's noise
 _ANY_TIME = 4            # one of so many streams is asked at any time, the others at t = 1
 # mallopt(3): what is freed, and what is as large as this, goes back to the system.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _KEPT_BYTES = -1, -3, 2**30
-_THREADS = 2             # each learns from its own streams
+_THREADS = 2             # of a CPU; each learns from its own streams
+_TEACHER_STEPS = 4
+# Of a progressive run: until which share of it, by what crops are smaller, and how often streams
+# end.
+_STAGES = ((0.25, 2, 0.2), (0.85, 2, RESET), (1.0, 1, RESET))
 
 
 @dataclass(frozen=True)
@@ -66,19 +69,30 @@ class TrainingConfig:
     steps : int
         Of training, over all resumed slices.
     crop_px : int
-        Side of what is learnt on, a multiple of ``GRID``.
+        Side of what is learnt on at last, a multiple of ``GRID``.
     streams : int
-        That a step learns from.
+        That a step learns from; fewer are too alike.
+    progressive : bool
+        Whether crops are of half that side before, and streams short at first.
+    past : {'own', 'true', 'none'}
+        The last pictures that the network is shown: its own, as in use; the truth's ("teacher
+        forcing"); or none, but the render.
     learning_rate : float
         Highest, of AdamW.
     square_from : float
         Share of the steps after which errors count by their square.
     adversarial_from : float
-        Share of the steps after which a critic joins in.
+        Share of the steps after which a critic joins in; 1: never.
+    distil_from : float
+        Share of the steps after which one step learns what the mean network says in four, and
+        not the truth; 1: never.
     averaging : float
         Share of the mean weights that each step keeps.
     change_weight : float
         Of what changes from picture to picture otherwise than in the truth.
+    identity_weight : float
+        Of how much a face looks like another's; needs requirements-faces.txt unless it is 0.
+    device : {'cpu', 'cuda'}
     seed : int
         Of weights, order and augmentation.
 
@@ -86,34 +100,26 @@ class TrainingConfig:
 
     size: str = '1m'
     steps: int = 6000
-    crop_px: int = 128
+    crop_px: int = 256
     streams: int = 8
+    progressive: bool = True
+    past: str = 'own'
     learning_rate: float = 1e-3
     square_from: float = 0.75
-    adversarial_from: float = 0.7
+    adversarial_from: float = 1.0
+    distil_from: float = 1.0
     averaging: float = 0.998
     change_weight: float = 0.3
+    identity_weight: float = 0.0
+    device: str = 'cpu'
     seed: int = 0
 
 
-class Critic(nn.Module):
-    """Tells patches of photographs from patches of pictures; shown the render as well."""
+class _Stage(NamedTuple):
+    """How a part of a run learns."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        sizes = (6, 24, 48, 96)
-        self.layers = nn.ModuleList(
-            nn.utils.parametrizations.spectral_norm(nn.Conv2d(a, b, 4, 2, 1))
-            for a, b in pairwise(sizes))
-        self.leave = nn.utils.parametrizations.spectral_norm(nn.Conv2d(sizes[-1], 1, 3))
-
-    def forward(self, picture: Tensor, render: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Return how real each patch looks, and what each layer saw."""
-        x, seen = torch.cat([picture, render], 1), []
-        for layer in self.layers:
-            x = F.leaky_relu(layer(x), 0.2)
-            seen.append(x)
-        return self.leave(x), seen
+    crop_px: int
+    reset: float
 
 
 def train(pairs: Path, checks: Path, out: Path, config: TrainingConfig) -> None:
@@ -200,10 +206,11 @@ class Run:
         network = ShaderNetwork(start.config if start else SIZES[config.size])
         if start:
             network.load_state_dict(start.state_dict())
-        critic = Critic()
-        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network, self.critic = (
+            module.to(config.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            for module in (network, Critic()))
         self.averaged = deepcopy(self.network).requires_grad_(False)
-        self.critic = critic.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._embedder = FaceEmbedder().to(config.device) if config.identity_weight else None
         # Adam moves all weights alike: the more inputs a layer has, the less each may move.
         self._optimizer = torch.optim.AdamW(
             [{'params': [value], 'share': min(1.0, _INPUTS / max(value[0].numel(), 1))}
@@ -212,9 +219,11 @@ class Run:
         self._critic_optimizer = torch.optim.AdamW(
             self.critic.parameters(), config.learning_rate / 2, (0.0, 0.98), fused=True)
         self.critic.eval()
-        self._pool = ThreadPoolExecutor(_THREADS, initializer=torch.set_num_threads,
+        self._threads = _THREADS if config.device == 'cpu' else 1
+        self._pool = ThreadPoolExecutor(self._threads, initializer=torch.set_num_threads,
                                         initargs=(1,))
-        self._streams = Streams(config.streams, config.crop_px, look)
+        self._look = look
+        self._enter(self._stage_at(0.0))
         self._rng = np.random.default_rng(config.seed)
         self.steps, self.spent_s = 0, 0.0
         self.history: list[dict[str, float]] = []
@@ -235,24 +244,28 @@ class Run:
         rate = self._config.learning_rate * min(1, share / _WARM_UP + 0.01) * (1.03 - share)
         for group in self._optimizer.param_groups:
             group['lr'] = rate * group['share']
+        if (stage := self._stage_at(share)) != self._stage:
+            self._enter(stage)
         batch = self._streams.next(people, self._rng)
-        shown = _disturbed(batch.history, batch.render, self._rng)
-        t = np.ones(self._config.streams, np.float32)
-        t[::_ANY_TIME] = self._rng.random(len(t[::_ANY_TIME]))
-        contested = share >= self._config.adversarial_from
-        small = _SMALL if share < self._config.square_from else _SMALL_AT_LAST
-        parts = [batch.part(np.arange(first, len(t), _THREADS)) for first in range(_THREADS)]
+        if self._config.past == 'none':
+            past = batch.render[:, None].expand_as(batch.history)
+        else:
+            past = _disturbed(batch.history, batch.render, self._rng)
+        drawn = self._rng.random((2, self._config.streams), np.float32)
+        t = torch.from_numpy(np.where(drawn[0] < 1 / _ANY_TIME, drawn[1], 1))
+        parts = [slice(first, None, self._threads) for first in range(self._threads)]
         learnt = list(self._pool.map(
-            lambda part, past, time: self._learn(part, past, time, small, contested), parts,
-            *([values[first::_THREADS] for first in range(_THREADS)]
-              for values in (shown, torch.from_numpy(t)))))
+            lambda part: self._learn(batch.part(part).to(self._config.device),
+                                     past[part].to(self._config.device),
+                                     t[part].to(self._config.device), share), parts))
         _descend(self._optimizer, self.network, [part.slopes for part in learnt])
-        if contested:
+        if share >= self._config.adversarial_from:
             _descend(self._critic_optimizer, self.critic, [part.critic_slopes for part in learnt])
             _normalize(self.critic)
-        pictures = torch.empty_like(batch.render)
-        for first, part in enumerate(learnt):
-            pictures[first::_THREADS] = part.picture
+        pictures = batch.truth.clone()
+        if self._config.past != 'true':
+            for part, said in zip(parts, learnt, strict=True):
+                pictures[part] = said.picture
         self._streams.remember(pictures)
         with torch.no_grad():
             keep = min(self._config.averaging, (self.steps + 1) / (self.steps + 10))
@@ -263,26 +276,49 @@ class Run:
         self.spent_s += time.perf_counter() - begin_s
         return fmean(part.loss for part in learnt)
 
-    def _learn(self, batch: Batch, past: Tensor, t: Tensor, small: float, contested: bool
-               ) -> _Learnt:
+    def _stage_at(self, share: float) -> _Stage:
+        if not self._config.progressive:
+            return _Stage(self._config.crop_px, RESET)
+        _, smaller, reset = next(stage for stage in _STAGES if share < stage[0])
+        return _Stage(self._config.crop_px // smaller, reset)
+
+    def _enter(self, stage: _Stage) -> None:
+        self._stage = stage
+        self._streams = Streams(self._config.streams, stage.crop_px, self._look, stage.reset)
+
+    def _learn(self, batch: Batch, past: Tensor, t: Tensor, share: float) -> _Learnt:
         """Shade a part of the streams; return the picture, and where to go from here."""
-        x = between(batch.truth, start(batch.render, batch.noise), t)
-        said = self.network(
-            torch.cat([x, batch.render, past.flatten(1, 2)], 1).contiguous(
-                memory_format=torch.channels_last), batch.guide, t)
-        picture = within(batch.render, batch.alpha, said)
-        loss = total = _loss(picture, batch, small, self._config.change_weight)
+        config = self._config
+        begin = start(batch.render, batch.noise)
+        picture = _asked(self.network, batch, between(batch.truth, begin, t), past, t)
+        wanted = batch
+        if share >= config.distil_from:
+            wanted = replace(batch, truth=self._taught(batch, begin, past))
+        small = _SMALL if share < config.square_from else _SMALL_AT_LAST
+        loss = total = distance(picture, wanted, small, config.change_weight)
+        if self._embedder:
+            total = total + config.identity_weight * otherness(self._embedder, picture, batch)
         critic_slopes: tuple[Tensor, ...] = ()
-        if contested:
-            said, critics = _contest(self.critic, picture, batch)
-            total = loss + said
+        if share >= config.adversarial_from:
+            said, critics = contest(self.critic, picture, batch)
+            total = total + said
             critic_slopes = torch.autograd.grad(critics, list(self.critic.parameters()))
         slopes = torch.autograd.grad(total, list(self.network.parameters()))
-        return _Learnt(picture.detach(), float(loss.detach()), slopes, critic_slopes)
+        return _Learnt(picture.detach().cpu(), float(loss.detach()), slopes, critic_slopes)
+
+    @torch.no_grad()
+    def _taught(self, batch: Batch, begin: Tensor, past: Tensor) -> Tensor:
+        """Return what the mean network says in several steps."""
+        x, ones = begin, torch.ones(len(begin), device=begin.device)
+        for step in range(_TEACHER_STEPS, 0, -1):
+            picture = _asked(self.averaged, batch, x, past, step / _TEACHER_STEPS * ones)
+            x = between(picture, begin, (step - 1) / _TEACHER_STEPS * ones)
+        return picture
 
     def check(self, others: People) -> None:
         """Measure one-step roll-outs of the averaged network on other people."""
-        rows = [(name.startswith('test-'), measure(self.averaged, pairs))
+        network = deepcopy(self.averaged).cpu()
+        rows = [(name.startswith('test-'), measure(network, pairs))
                 for name, pairs in others.pairs.items()]
         means: dict[str, float] = {'steps': self.steps,
                                    'minutes': round(self.spent_s / 60, 2)}
@@ -299,17 +335,19 @@ class Run:
             'network': self.network.state_dict(), 'averaged': self.averaged.state_dict(),
             'critic': self.critic.state_dict(), 'optimizer': self._optimizer.state_dict(),
             'critic_optimizer': self._critic_optimizer.state_dict(),
-            'streams': self._streams.state(), 'random': self._rng.bit_generator.state,
+            'stage': tuple(self._stage), 'streams': self._streams.state(),
+            'random': self._rng.bit_generator.state,
             'steps': self.steps, 'spent_s': self.spent_s, 'history': self.history}, part)
         part.replace(path)
 
     def resume(self, path: Path) -> None:
         """Go on where a checkpoint stopped."""
-        state = torch.load(path, weights_only=True)
+        state = torch.load(path, weights_only=True, map_location=self._config.device)
         for name in ('network', 'averaged', 'critic'):
             getattr(self, name).load_state_dict(state[name])
         self._optimizer.load_state_dict(state['optimizer'])
         self._critic_optimizer.load_state_dict(state['critic_optimizer'])
+        self._enter(_Stage(*state['stage']))
         self._streams.resume(state['streams'])
         self._rng.bit_generator.state = state['random']
         self.steps, self.spent_s = state['steps'], state['spent_s']
@@ -324,6 +362,13 @@ class _Learnt:
     loss: float
     slopes: tuple[Tensor, ...]
     critic_slopes: tuple[Tensor, ...]
+
+
+def _asked(network: ShaderNetwork, batch: Batch, x: Tensor, past: Tensor, t: Tensor) -> Tensor:
+    """Return the picture that a network says, within the avatar's outline."""
+    pixels = torch.cat([x, batch.render, past.flatten(1, 2)], 1)
+    said = network(pixels.contiguous(memory_format=torch.channels_last), batch.guide, t)
+    return within(batch.render, batch.alpha, said)
 
 
 def _descend(optimizer: torch.optim.Optimizer, network: nn.Module,
@@ -343,40 +388,6 @@ def _normalize(critic: Critic) -> None:
     critic.eval()
 
 
-def _contest(critic: Critic, picture: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Return what the critic's judgement costs the network, and its mistakes the critic."""
-    real, wanted = critic(batch.truth, batch.render)
-    made, _ = critic(picture.detach(), batch.render)
-    patches = F.interpolate(batch.shown, real.shape[2:], mode='area')
-    patches = patches / patches.mean().clamp_min(1e-3)
-    mistakes = (patches * (F.relu(1 - real) + F.relu(1 + made))).mean()
-    judged, seen = critic(picture, batch.render)
-    matching = sum(((a - b.detach()).abs().mean() for a, b in zip(seen, wanted, strict=True)),
-                   torch.zeros(()))
-    said = _MATCHING_WEIGHT * matching - _ADVERSARIAL_WEIGHT * (patches * judged).mean()
-    return said, mistakes
-
-
-def _loss(picture: Tensor, batch: Batch, small: float, change_weight: float) -> Tensor:
-    weight = _BEHIND_WEIGHT + (1 - _BEHIND_WEIGHT) * batch.shown
-    error = weight * (picture - batch.truth)
-    loss = _size(error, small)
-    for scale in _DETAIL_SCALES:
-        # A larger scale has fewer pixels: what is wrong over a wide area counts there.
-        coarser = F.avg_pool2d(error, scale) if scale > 1 else error
-        for axis in (2, 3):
-            loss = loss + _DETAIL_WEIGHT / (2 * len(_DETAIL_SCALES)) * _size(
-                coarser.diff(dim=axis), small)
-    change = (picture - batch.history[:, 0]) - (batch.truth - batch.truth_before)
-    change = weight * batch.goes_on[:, None, None, None] * change
-    return loss + change_weight * _size(change, small)
-
-
-def _size(error: Tensor, small: float) -> Tensor:
-    """Return the mean error; by its square where it is small."""
-    return F.smooth_l1_loss(error, torch.zeros(()).expand_as(error), beta=small)
-
-
 def _disturbed(history: Tensor, render: Tensor, rng: np.random.Generator) -> Tensor:
     """Return past pictures as worse networks would have made them: noisy, soft, off in colour."""
     out = history.clone()
@@ -390,69 +401,3 @@ def _disturbed(history: Tensor, render: Tensor, rng: np.random.Generator) -> Ten
         sigma = rng.uniform(0, 0.08) * (rng.random() < 0.5)
         own += sigma * torch.from_numpy(rng.standard_normal(own.shape, np.float32))
     return out
-
-
-@torch.no_grad()
-def shade(network: ShaderNetwork, pairs: Pairs) -> dict[str, Tensor]:
-    """
-    Let the network shade the sequences of one file, in one step a picture.
-
-    Returns
-    -------
-    dict of str to (S, T, 3, H, W) tensor
-        'render', 'shaded' and 'truth' over grey, in [-1, 1].
-
-    """
-    render, truth = (torch.from_numpy(pairs[name]).float().movedim(4, 2) / 127.5
-                     for name in ('render', 'truth'))
-    alpha = render[:, :, 3:] / 2
-    render, truth = (rgba[:, :, :3] - rgba[:, :, 3:] / 2 for rgba in (render, truth))
-    sequences, length, _, height, width = render.shape
-    generator = torch.Generator().manual_seed(0)
-    noise = torch.randn((1, 3, height, width), generator=generator).expand(
-        sequences, -1, -1, -1)
-    last = before = render[:, 0]
-    made = []
-    for moment in range(length):
-        now = render[:, moment]
-        pixels = torch.cat([start(now, noise), now, last, before], 1).contiguous(
-            memory_format=torch.channels_last)
-        said = network(pixels, torch.from_numpy(pairs['guide'][:, moment]).float(),
-                       torch.ones(sequences))
-        last, before = within(now, alpha[:, moment], said).clamp(-1, 1), last
-        made.append(last)
-    return {'render': render, 'shaded': torch.stack(made, 1), 'truth': truth}
-
-
-def measure(network: ShaderNetwork, pairs: Pairs) -> dict[str, float]:
-    """
-    Let the network shade the sequences of one file, and compare.
-
-    Returns
-    -------
-    dict of str to float
-        PSNR (dB) where render or truth show the person; sharpness (mean absolute difference to
-        the blurred picture) over the truth's; and flicker (mean change from picture to picture
-        where the truth stands still) over the render's; of the render and of what was made of it.
-
-    """
-    pictures = shade(network, pairs)
-    truth = pictures.pop('truth')
-    shown = torch.from_numpy(np.maximum(pairs['render'], pairs['truth'])[..., None, :, :, 3] > 127)
-    still = shown[:, 1:] & (truth.diff(dim=1).abs().amax(2, keepdim=True) < _STILL)
-    changes = {name: float((made.diff(dim=1).abs() * still).sum() / still.sum().clamp_min(1))
-               for name, made in pictures.items()}
-    out = {}
-    for name, made in pictures.items():
-        squared = (made - truth).square().mean(2, keepdim=True) / 4
-        per_frame = (squared * shown).sum((2, 3, 4)) / shown.sum((2, 3, 4)).clamp_min(1)
-        out[f'{name} PSNR'] = float((-10 * per_frame.clamp_min(1e-10).log10()).mean())
-        out[f'{name} sharpness'] = float(_sharpness(made, shown) / _sharpness(truth, shown))
-        out[f'{name} flicker'] = changes[name] / max(changes['render'], 1e-6)
-    return out
-
-
-def _sharpness(pictures: Tensor, shown: Tensor) -> Tensor:
-    flat = pictures.flatten(0, 1)
-    soft = F.avg_pool2d(F.pad(flat, (1, 1, 1, 1), 'replicate'), 3, 1)
-    return ((flat - soft).abs() * shown.flatten(0, 1)).mean()
