@@ -2,6 +2,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -211,6 +212,10 @@ def test_train_writes_what_the_shader_loads(folder, tmp_path):
     assert 'shaded PSNR' in history
     train(folder, folder, out, config)  # has nothing left to do
     assert out.with_suffix('.checkpoint').is_file()
+    more = tmp_path / 'more.safetensors'
+    train(folder, folder, more, replace(config, steps=1, learning_rate=1e-9, size='6m'), out)
+    for a, b in zip(network.parameters(), load_network(more).parameters(), strict=True):
+        assert torch.allclose(a, b, atol=1e-3)
 
 
 def test_variants_of_the_training_are_compared(folder, tmp_path):

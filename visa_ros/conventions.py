@@ -70,6 +70,9 @@ PARTS: Final = ('body', 'face', 'left_arm', 'right_arm', 'left_hand', 'right_han
 
 PART_INDEX: Final = {name: index for index, name in enumerate(PARTS)}
 
+# Confidence from which on a part counts as seen.
+SEEN: Final = 0.5
+
 # Which part's confidence speaks of a joint; none does of those from pelvis to head, and of legs.
 PART_OF_JOINT: Final = {
     JOINT_INDEX[joint]: PART_INDEX[part]

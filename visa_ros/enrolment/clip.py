@@ -13,7 +13,7 @@ from visa_ros.capture.capture import PoseCapture
 from visa_ros.capture.config import CaptureConfig
 from visa_ros.capture.rotations import log
 from visa_ros.capture.source import read_video
-from visa_ros.conventions import BLENDSHAPE_INDEX, JOINT_INDEX, PART_INDEX
+from visa_ros.conventions import BLENDSHAPE_INDEX, JOINT_INDEX, PART_INDEX, SEEN
 from visa_ros.errors import InputError
 from visa_ros.reconstruction.portrait import to_working_size
 from visa_ros.reconstruction.reconstruct import Progress
@@ -21,7 +21,6 @@ from visa_ros.rendering.driving import camera_turns
 from visa_ros.types import CameraImage, OperatorPose, UInt8
 
 LEAST_S = 8.0        # of a clip, with the person in it
-_SURE = 0.5          # confidence of a face that is seen
 _FACE_LEARNT_S = 10.0  # in which capture has learnt most of the operator's face
 _TURNED = 1.0        # of the head, radians, costs as much as wide open eyes that are shut
 _TURNING = 1.0       # radians a second, as much: what moves is blurred, and poses lag
@@ -85,7 +84,7 @@ class Clip:
         """
         learnt_ns = min(_FACE_LEARNT_S * 1e9, self.stamps_ns[-1] / 2)
         seen = [number for number, pose in enumerate(self.poses)
-                if pose is not None and pose.confidence[PART_INDEX['face']] > _SURE]
+                if pose is not None and pose.confidence[PART_INDEX['face']] > SEEN]
         if not seen:
             raise InputError(f'no face was found in {self.path}; film head and shoulders, the '
                              'face uncovered and lit from the front')

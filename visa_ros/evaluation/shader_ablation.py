@@ -76,8 +76,9 @@ def run(arguments: argparse.Namespace) -> Report:
                 'subject': sequence.name, 'method': name,
                 'group': 'clips' if sequence.name in CLIPS else PEOPLE} | values)
     tabulate(report)
-    report.notes.append(f'each trained for {arguments.steps} steps: ' + ', '.join(
-        f'{name} {value:.1f} min' for name, value in minutes.items()))
+    report.notes.append(
+        f'each trained for {arguments.steps} steps, the best of its checks: '
+        + ', '.join(f'{name} {value:.1f} min' for name, value in minutes.items()))
     if arguments.rollout_minutes:
         report.notes.append(f'drift: PSNR (dB) of the last pass less that of the first, in '
                             f'{arguments.rollout_minutes:g} minutes to and fro')

@@ -9,13 +9,12 @@ from scipy.spatial.transform import Rotation
 from visa_ros.body.kinematics import LEVELS, joint_transforms, posed_joints
 from visa_ros.body.model import load_body_model
 from visa_ros.capture.rotations import exp
-from visa_ros.conventions import JOINT_INDEX, JOINT_PARENTS, PART_INDEX, PART_OF_JOINT
+from visa_ros.conventions import JOINT_INDEX, JOINT_PARENTS, PART_INDEX, PART_OF_JOINT, SEEN
 from visa_ros.rendering.reach import ARMS, Reach
 from visa_ros.types import Float32, GaussianAvatar, OperatorPose
 
 _LIMBS = {joint: part for joint, part in PART_OF_JOINT.items() if part != PART_INDEX['face']}
 _LIMB_JOINTS, _LIMB_PARTS = (np.array(column) for column in zip(*_LIMBS.items(), strict=True))
-_SURE = 0.5  # confidence from which on a limb is seen
 
 
 def driven(avatar: GaussianAvatar, betas: Float32, portrait: OperatorPose, target: OperatorPose,
@@ -50,7 +49,7 @@ def driven(avatar: GaussianAvatar, betas: Float32, portrait: OperatorPose, targe
     turn = then @ before.swapaxes(1, 2) @ shown
     local = turn.copy()
     local[1:] = turn[list(JOINT_PARENTS[1:])].swapaxes(1, 2) @ turn[1:]
-    appear = (target.confidence >= _SURE) & (own.confidence < _SURE)
+    appear = (target.confidence >= SEEN) & (own.confidence < SEEN)
     joints = _LIMB_JOINTS[appear[_LIMB_PARTS]]
     local[joints] = exp(target.joint_rotations[joints].astype(float))
     if sides := [side for side in ARMS if appear[PART_INDEX[f'{side}_arm']]]:

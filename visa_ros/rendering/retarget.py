@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from visa_ros.body.model import BodyModel
 from visa_ros.capture.rotations import Float64, exp, log
-from visa_ros.conventions import JOINT_INDEX, PART_INDEX, PART_OF_JOINT, PARTS
+from visa_ros.conventions import JOINT_INDEX, PART_INDEX, PART_OF_JOINT, PARTS, SEEN
 from visa_ros.rendering.reach import ARMS, Reach
 from visa_ros.types import Float32, GaussianAvatar, OperatorPose
 
@@ -17,8 +17,6 @@ _TO_HEAD = [JOINT_INDEX[name] for name in ('pelvis', 'spine1', 'spine2', 'spine3
 _NECK, _HEAD = 4, 5  # of these
 # Joints that are the operator's own, each with the part whose confidence lets it follow.
 _OWN_JOINTS, _OWN_PARTS = (np.array(column) for column in zip(*PART_OF_JOINT.items(), strict=True))
-# Confidence from which on a part follows the operator wholly.
-_SURE = 0.5
 # The avatar leaves its place in the picture by this much [m] at most, softly: a portrait has
 # little room around the head.
 _REACH_M = np.array([0.15, 0.08, 0.15], np.float32)
@@ -124,7 +122,7 @@ class Retargeting:
 
     def _follow_parts(self, rotations: Float32, pose: OperatorPose, to_head: Float64,
                       elapsed_s: float) -> None:
-        wish = np.minimum(pose.confidence / _SURE, 1)
+        wish = np.minimum(pose.confidence / SEEN, 1)  # what is seen follows wholly
         step = np.float32(min(elapsed_s / max(self.ease_s, 1e-6), 1))
         self._follow = self._follow + np.clip(wish - self._follow, -step, step)
         own = self._with_reaching_arms(pose, to_head)

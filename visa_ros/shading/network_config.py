@@ -42,10 +42,11 @@ class ShaderNetworkConfig:
                              f'{self.blocks!r:.20} and features {self.features!r:.20}')
 
 
-# By millions of parameters.
+# By millions of parameters, about.
 SIZES = {'1m': ShaderNetworkConfig(channels=(32, 64, 128)),
          '2m': ShaderNetworkConfig(),
-         '6m': ShaderNetworkConfig(channels=(64, 128, 256), blocks=2)}
+         '6m': ShaderNetworkConfig(channels=(64, 128, 256), blocks=2),
+         '14m': ShaderNetworkConfig(channels=(104, 208, 400), blocks=2)}
 
 
 def from_header(config: dict[str, Any]) -> ShaderNetworkConfig:

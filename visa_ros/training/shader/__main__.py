@@ -29,10 +29,17 @@ def main() -> None:
     training.add_argument('--checks', type=Path, required=True,
                           help='other people, to measure on')
     training.add_argument('--out', type=Path, default=Path('out/shader.safetensors'))
-    training.add_argument('--size', choices=SIZES, default=TrainingConfig.size)
+    training.add_argument('--start', type=Path, metavar='FILE',
+                          help='weights to begin with; otherwise by chance')
+    training.add_argument('--size', choices=SIZES, default=TrainingConfig.size,
+                          help='unless begun with weights (default: %(default)s)')
     training.add_argument('--steps', type=int, default=TrainingConfig.steps)
+    training.add_argument('--learning-rate', type=float, default=TrainingConfig.learning_rate)
     training.add_argument('--crop', type=int, default=TrainingConfig.crop_px,
                           help='side of what is learnt on at last [px]')
+    training.add_argument('--progressive', action=argparse.BooleanOptionalAction,
+                          default=TrainingConfig.progressive,
+                          help='with smaller crops before, and short streams at first')
     training.add_argument('--adversarial-from', type=float,
                           default=TrainingConfig.adversarial_from,
                           help='share of the steps after which a critic joins in; 1: never')
@@ -64,9 +71,10 @@ def main() -> None:
     else:
         train(arguments.pairs, arguments.checks, arguments.out, TrainingConfig(
             arguments.size, arguments.steps, arguments.crop,
+            progressive=arguments.progressive, learning_rate=arguments.learning_rate,
             adversarial_from=arguments.adversarial_from, distil_from=arguments.distil_from,
             identity_weight=arguments.identity_weight, device=arguments.device,
-            seed=arguments.seed))
+            seed=arguments.seed), arguments.start)
 
 
 if __name__ == '__main__':

@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from visa_ros.shading.network import (
     ShaderNetwork,
     between,
+    load_network,
     save_network,
     start,
     within,
@@ -43,7 +44,7 @@ from visa_ros.training.shader.streams import (
 # An error that counts by its square, of 2: small at first, which makes sharp, and then larger, so
 # that what the network does not know stays as the render shows it.
 _SMALL, _SMALL_AT_LAST = 0.01, 0.5
-_CHECK_S = 300.0
+_CHECK_EVERY = 200       # steps
 _CLIP_NORM = 1.0
 _WARM_UP = 0.05          # of the steps, in which the learning rate rises
 _INPUTS = 432            # of a layer that learns at the whole rate: 48 channels, 3 x 3
@@ -122,9 +123,13 @@ class _Stage(NamedTuple):
     reset: float
 
 
-def train(pairs: Path, checks: Path, out: Path, config: TrainingConfig) -> None:
+def train(pairs: Path, checks: Path, out: Path, config: TrainingConfig,
+          begin: Path | None = None) -> None:
     """
     Train for so many steps, writing checkpoints; go on from one that is there.
+
+    Of what was learnt, that is kept which was best on the checks: more steps make it better on
+    those that it learns from, and then worse on others.
 
     Parameters
     ----------
@@ -134,27 +139,29 @@ def train(pairs: Path, checks: Path, out: Path, config: TrainingConfig) -> None:
     out : Path
         The weights; ``.checkpoint`` and ``.json`` (the measurements) are written beside them.
     config : TrainingConfig
+    begin : Path, optional
+        Weights to begin with; their size counts.
 
     """
     keep_memory()
     people, others = People(pairs), People(checks)
-    run = Run(config)
+    run = Run(config, start=load_network(begin) if begin else None)
     checkpoint = out.with_suffix('.checkpoint')
     if checkpoint.exists():
         run.resume(checkpoint)
     out.parent.mkdir(parents=True, exist_ok=True)
 
-    def keep() -> None:
-        run.save(checkpoint)
+    def check() -> None:
         run.check(others)
-        count = str(len(people.pairs))
-        save_network(run.averaged, out, {
-            'steps': str(run.steps), 'training': json.dumps(asdict(config)), 'pairs': count,
-            'minutes': f'{run.spent_s / 60:.0f}', 'checks': json.dumps(run.history[-1])})
+        if run.is_best():
+            save_network(run.averaged, out, {
+                'steps': str(run.steps), 'training': json.dumps(asdict(config)),
+                'pairs': str(len(people.pairs)), 'minutes': f'{run.spent_s / 60:.0f}',
+                'checks': json.dumps(run.history[-1])})
+        run.save(checkpoint)
         out.with_suffix('.json').write_text(json.dumps(run.history, indent=1))
         progress.console.print(json.dumps(run.history[-1]))
 
-    kept_s = time.monotonic()
     columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(),
                TimeRemainingColumn())
     with Progress(*columns) as progress:
@@ -162,12 +169,10 @@ def train(pairs: Path, checks: Path, out: Path, config: TrainingConfig) -> None:
         while run.steps < config.steps:
             loss = run.step(people.pairs, run.steps / config.steps)
             progress.update(task, completed=run.steps, description=f'loss {loss:.4f}')
-            if time.monotonic() - kept_s > _CHECK_S:
+            if run.steps % _CHECK_EVERY == 0 or run.steps == config.steps:
                 people.look()
                 others.look()
-                keep()
-                kept_s = time.monotonic()
-        keep()
+                check()
 
 
 def keep_memory() -> None:
@@ -327,6 +332,13 @@ class Run:
             for key in own[0] if own else ():
                 means[f'{kind}: {key}'] = round(fmean(row[key] for row in own), 4)
         self.history.append(means)
+
+    def is_best(self) -> bool:
+        """Whether the last check was the best: by how much nearer to the truth than renders."""
+        gains = [fmean(value - row[name.replace('shaded', 'render')]
+                       for name, value in row.items() if name.endswith('shaded PSNR'))
+                 for row in self.history]
+        return gains[-1] == max(gains)
 
     def save(self, path: Path) -> None:
         """Write everything that going on needs."""
