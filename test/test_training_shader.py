@@ -201,6 +201,15 @@ def test_training_goes_on_where_it_stopped(people, tmp_path, steps):
         assert torch.allclose(a, b, atol=1e-5)
 
 
+def test_what_gained_most_on_the_checks_is_best():
+    run = Run(SMALL)
+    for people, photographs, best in ((21.0, 24.0, True), (20.5, 25.0, True), (22.0, 23.0, False)):
+        run.history.append({'steps': 1, 'people: render PSNR': 20.0, 'people: shaded PSNR': people,
+                            'photographs: render PSNR': 24.0,
+                            'photographs: shaded PSNR': photographs})
+        assert run.is_best() == best
+
+
 def test_train_writes_what_the_shader_loads(folder, tmp_path):
     out = tmp_path / 'shader.safetensors'
     config = TrainingConfig(steps=2, crop_px=64, streams=2)
