@@ -354,7 +354,7 @@ class Run:
 
     def resume(self, path: Path) -> None:
         """Go on where a checkpoint stopped."""
-        state = torch.load(path, weights_only=True, map_location=self._config.device)
+        state = torch.load(path, weights_only=True, map_location='cpu')
         for name in ('network', 'averaged', 'critic'):
             getattr(self, name).load_state_dict(state[name])
         self._optimizer.load_state_dict(state['optimizer'])
