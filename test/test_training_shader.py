@@ -230,13 +230,13 @@ def test_train_writes_what_the_shader_loads(folder, tmp_path):
 def test_variants_of_the_training_are_compared(folder, tmp_path):
     result = subprocess.run(
         [sys.executable, '-m', 'visa_ros.evaluation', 'shader_ablation', '--pairs', folder,
-         '--checks', folder, '--steps', '2', '--trained', tmp_path, '--variants', 'the recipe',
+         '--checks', folder, '--steps', '2', '--trained', tmp_path, '--variants', 'all of it',
          'no past', '--clips', 'cap12', '--frames', '4', '--rollout-minutes', '0.005',
          '--json', tmp_path / 'ablation.json'],
         capture_output=True, text=True, cwd=_ROOT, check=True, env=os.environ | {'COLUMNS': '200'})
-    for row in ('clips: render', 'clips: the recipe', 'clips: no past'):
+    for row in ('clips: render', 'clips: all of it', 'clips: no past'):
         assert row in result.stdout
-    assert (tmp_path / 'the_recipe.safetensors').is_file()
+    assert (tmp_path / 'all_of_it.safetensors').is_file()
 
 
 @pytest.mark.parametrize('step', ['pairs', 'train'])

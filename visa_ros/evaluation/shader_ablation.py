@@ -1,4 +1,4 @@
-"""What each part of the shader's training buys: the recipe without it, trained as long."""
+"""What each part of the shader's training buys: all of it without that, trained as long."""
 from __future__ import annotations
 
 import argparse
@@ -21,18 +21,18 @@ from visa_ros.evaluation.shader import (
 )
 from visa_ros.training.shader.train import TrainingConfig, train
 
-RECIPE = TrainingConfig(identity_weight=0.1)
+ALL = TrainingConfig(identity_weight=0.1)
 VARIANTS = {
-    'the recipe': RECIPE,
-    'no identity loss': replace(RECIPE, identity_weight=0.0),
-    'no loss of change': replace(RECIPE, change_weight=0.0),
-    "the truth's past, not its own": replace(RECIPE, past='true'),
-    'no past': replace(RECIPE, past='none'),
-    'not progressive': replace(RECIPE, progressive=False, crop_px=128),
-    'with a critic': replace(RECIPE, adversarial_from=0.5),
-    'distilled from four steps': replace(RECIPE, distil_from=0.75),
-    '1.6 M parameters': replace(RECIPE, size='2m'),
-    '6 M parameters': replace(RECIPE, size='6m'),
+    'all of it': ALL,
+    'no identity loss': replace(ALL, identity_weight=0.0),
+    'no loss of change': replace(ALL, change_weight=0.0),
+    "the truth's past, not its own": replace(ALL, past='true'),
+    'no past': replace(ALL, past='none'),
+    'not progressive': replace(ALL, progressive=False, crop_px=128),
+    'with a critic': replace(ALL, adversarial_from=0.5),
+    'distilled from four steps': replace(ALL, distil_from=0.75),
+    '1.6 M parameters': replace(ALL, size='2m'),
+    '6 M parameters': replace(ALL, size='6m'),
 }
 
 
