@@ -19,7 +19,7 @@ from visa_ros.identity import FACE_CORNERS
 from visa_ros.reconstruction.fit import FOCAL_RATIO, BodyFit, fit_body
 from visa_ros.reconstruction.matte import foreground, matte, solid
 from visa_ros.reconstruction.portrait import find_person
-from visa_ros.reconstruction.reconstruct import posed_body
+from visa_ros.reconstruction.reconstruct import face_corners, posed_body
 from visa_ros.training.people.background import draw_background
 from visa_ros.training.people.figure import LABELS, Figure, dress
 from visa_ros.training.people.person import draw_person
@@ -137,6 +137,7 @@ def people(assets: Path, count: int, first: int = 0,
 
     """
     studio: Studio | None = None
+    model = load_body_model()
     for index in range(first, first + count):
         person = draw_person(assets, 'test', index)
         setting, figure = benchmark_setting(person), dress(person, assets)
@@ -150,9 +151,10 @@ def people(assets: Path, count: int, first: int = 0,
         views = []
         for name in poses:
             shot = studio.shoot(person, wanted[name], setting.light, BACKGROUND, camera)
-            body = posed_body(load_body_model(), BodyFit(person.betas, shot.pose, 0, 0))
+            body = posed_body(model, BodyFit(person.betas, shot.pose, 0, 0))
             views.append(View(name, shot.pose, person.betas, shot.rgb, shot.alpha,
-                              _regions(shot, surface.hidden(shot)), _corners(body, camera)))
+                              _regions(shot, surface.hidden(shot)),
+                              face_corners(model, body, camera)))
         yield Subject(person.name, portrait.rgb, float(camera.K[0, 0] / camera.width),
                       person.betas, portrait.pose, views)
 
@@ -164,10 +166,6 @@ def _regions(shot: Shot, hidden: Mask) -> dict[str, Mask]:
     return parts | {'hidden': shown & hidden} | {
         f'hidden {name}': parts[name] & hidden for name in _HIDDEN_PARTS}
 
-
-def _corners(body: Float32, camera: Camera) -> Float32:
-    model = load_body_model()
-    return camera.project(model.face_landmarks.on(body, model.faces)[list(FACE_CORNERS)])
 
 
 class _Surface:

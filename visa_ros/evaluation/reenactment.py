@@ -23,12 +23,12 @@ from visa_ros.identity import FACE_CORNERS, SAME_PERSON, descriptor
 from visa_ros.reconstruction.avatar_cache import cached_avatar
 from visa_ros.reconstruction.fit import BodyFit
 from visa_ros.reconstruction.portrait import find_person, read_portrait
-from visa_ros.reconstruction.reconstruct import posed_body
+from visa_ros.reconstruction.reconstruct import face_corners, posed_body
 from visa_ros.rendering.playback import PosePlayback
 from visa_ros.rendering.renderer import AvatarRenderer, RenderingConfig
 from visa_ros.shading.config import ShadingConfig
 from visa_ros.shading.stream import ShaderStream
-from visa_ros.types import Camera, CameraImage, Consent, Float32, OperatorPose, UInt8
+from visa_ros.types import CameraImage, Consent, Float32, OperatorPose, UInt8
 
 _OUT = Path('out')
 _CONSENT = Consent('evaluation', 'evaluation', 0, 'for measuring')
@@ -125,14 +125,8 @@ def _moved(portrait: UInt8, poses: list[tuple[float, OperatorPose]], every: int,
             continue
         frame = renderer.render(shown)
         pictures = {'avatar': frame.rgb.copy(), 'shaded': stream.shade(frame).rgb.copy()}
-        yield pictures, _corners(model, avatar.betas, shown, renderer.camera)
-
-
-def _corners(model: BodyModel, betas: Float32, pose: OperatorPose, camera: Camera) -> Float32:
-    """Return the (5, 2) pixels by which a drawn face is aligned."""
-    body = posed_body(model, BodyFit(betas, pose, 0, 0))
-    face = camera.project(model.face_landmarks.on(body, model.faces))
-    return face[list(FACE_CORNERS)].astype(np.float32)
+        yield pictures, face_corners(
+            model, posed_body(model, BodyFit(avatar.betas, shown, 0, 0)), renderer.camera)
 
 
 def _small(picture: UInt8) -> UInt8:

@@ -13,6 +13,7 @@ from visa_ros.body.kinematics import joint_transforms, posed_vertices
 from visa_ros.body.model import BodyModel, load_body_model
 from visa_ros.body.skinning import AvatarSkinning
 from visa_ros.config import Config, param
+from visa_ros.identity import FACE_CORNERS
 from visa_ros.reconstruction.bind import bind
 from visa_ros.reconstruction.fit import FOCAL_RATIO, BodyFit, fit_body
 from visa_ros.reconstruction.gaps import open_gaps
@@ -156,6 +157,12 @@ def posed_body(model: BodyModel, fit: BodyFit) -> Float32:
         model, joints, fit.pose.joint_rotations, fit.pose.translation)
     shapes = model.blendshapes.offsets(fit.pose.blendshapes, len(vertices))
     return posed_vertices(model, vertices + shapes, transforms).astype(np.float32)
+
+
+def face_corners(model: BodyModel, body: Float32, camera: Camera) -> Float32:
+    """Return (5, 2) where ``identity.FACE_CORNERS`` of a posed body are in a picture, pixels."""
+    face = camera.project(model.face_landmarks.on(body, model.faces))
+    return face[list(FACE_CORNERS)].astype(np.float32)
 
 
 def to_rest_pose(model: BodyModel, splats: Splats, fit: BodyFit, camera: Camera,

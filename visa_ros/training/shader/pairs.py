@@ -21,6 +21,7 @@ from visa_ros.reconstruction.portrait import find_person, read_portrait, to_work
 from visa_ros.reconstruction.predict import predict
 from visa_ros.reconstruction.reconstruct import (
     ReconstructionConfig,
+    face_corners,
     posed_body,
     reconstruct,
     to_rest_pose,
@@ -114,6 +115,7 @@ def of_person(studio: Studio, split: str, number: int, frames: int) -> dict[str,
         setting.light, draw_background(rng, PORTRAIT_PX, PORTRAIT_PX), setting.camera)
     avatar = _avatar(portrait.rgb, portrait.alpha, BodyFit(person.betas, portrait.pose, 0, 0),
                      setting.camera, rng)
+    model = load_body_model()
     sequences = []
     clip = captured(CLIPS[split][rng.integers(len(CLIPS[split]))])
     speed = rng.uniform(0.3, 1.0)
@@ -131,7 +133,8 @@ def of_person(studio: Studio, split: str, number: int, frames: int) -> dict[str,
         camera = _window(setting.camera, _corner(_head(avatar, setting.camera, poses[0]), rng))
         renderer = _Renderer(avatar, camera)
         sequences.append([(*renderer(pose), _over_black(shot.rgb, shot.alpha),
-                           _face(camera, person.betas, pose))
+                           face_corners(model, posed_body(model, BodyFit(
+                               person.betas, pose, 0, 0)), camera))
                           for pose in poses
                           for shot in [studio.shoot(person, pose, setting.light, _BLACK,
                                                     camera)]])
@@ -262,13 +265,6 @@ def _head(avatar: GaussianAvatar, camera: Camera, pose: OperatorPose) -> Float32
         camera.K, 16, 16)).render(pose).head_px
     assert head is not None
     return head
-
-
-def _face(camera: Camera, betas: Float32, pose: OperatorPose) -> Float32:
-    """Return (5, 2) where the corners of a body's face are in a picture."""
-    model = load_body_model()
-    body = posed_body(model, BodyFit(betas, pose, 0, 0))
-    return camera.project(model.face_landmarks.on(body, model.faces)[list(FACE_CORNERS)])
 
 
 def _corner(head_px: Float32, rng: np.random.Generator) -> tuple[int, int]:
